@@ -1,0 +1,146 @@
+"""Write files and folders whole or not at all, and name their content by sha256."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mergekit_audio.errors import InputError
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target`` and rename it to ``target`` when the block ends well.
+
+    When the block raises (also on Ctrl-C) the temporary folder is removed and ``target`` stays as
+    it was. An existing ``target`` that is not empty is refused unless ``force``; with ``force`` it
+    is moved aside, replaced, and only then removed.
+
+    Raises
+    ------
+    InputError
+        ``target`` exists and ``force`` is not given, or its parent can't be written.
+    """
+    target = Path(target)
+    require_free(target, force=force)
+    with explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        staging.chmod(0o777 & ~_umask())
+    try:
+        with explain_os_errors(target):
+            yield staging
+            _replace_folder(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def require_free(target: Path, *, force: bool = False) -> None:
+    """Raise ``InputError`` when ``target`` exists, is not an empty folder, and ``force`` is not given."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if not force:
+        raise InputError(
+            f"{target}: the output already exists",
+            "add --force to replace it, or choose another output (--set output=…)",
+        )
+
+
+@contextlib.contextmanager
+def staged_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` and rename it to ``target`` when the block ends well."""
+    target = Path(target)
+    with explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        os.close(handle)
+    staging = Path(name)
+    try:
+        with explain_os_errors(target):
+            yield staging
+            staging.chmod(0o666 & ~_umask())
+            os.replace(staging, target)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text with ``\\n`` line ends through a temporary name."""
+    with staged_file(target) as staging:
+        staging.write_bytes(text.encode("utf-8"))
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write JSON, indented by two, keys in the order given, with a final newline."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, so that equal values hash equal."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the hexadecimal sha256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file's bytes, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def explain_os_errors(target: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only place or a missing permission into an ``InputError`` naming ``target``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{target}: no space left on the device; nothing was kept",
+                "free some space, or write somewhere else (--set output=…)",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise InputError(
+                f"{target}: can't write here ({os.strerror(error.errno)})",
+                "check the folder's permissions, or write somewhere else (--set output=…)",
+            ) from error
+        raise
+
+
+def _replace_folder(staging: Path, target: Path) -> None:
+    if not target.exists() and not target.is_symlink():
+        os.rename(staging, target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    os.rename(target, aside / "old")
+    try:
+        os.rename(staging, target)
+    except BaseException:
+        os.rename(aside / "old", target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

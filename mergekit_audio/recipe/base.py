@@ -1,0 +1,43 @@
+"""What every recipe shares: strict pydantic models and the field type of a plug-in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from mergekit_audio import registry
+
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys and keeps field docstrings in its JSON Schema."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class Plugin:
+    """Annotation of a field that holds a plug-in of one family, told apart by its ``name``.
+
+    ``method: Annotated[MergeMethod, Plugin("methods")]`` validates as a union over the registry, so
+    that a new plug-in file is at once a valid value and part of the JSON Schema.
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Build the tagged union of the family's classes, each serialised with all of its fields."""
+        choices = {
+            name: handler.generate_schema(cls) for name, cls in registry.discover(self.family).items()
+        }
+        return core_schema.tagged_union_schema(choices, discriminator="name")
+
+
+RecipeModel = TypeVar("RecipeModel", bound=Strict)
