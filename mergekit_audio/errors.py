@@ -32,7 +32,11 @@ class UsageError(CmergeError):
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One fault of a recipe: where it is (1-based line and column) and what is wrong."""
+    """One fault of a recipe: where it is (1-based line and column) and what is wrong.
+
+    A fault that shows only beside the checkpoints (a glob that matches no tensor) has no file and
+    line 0; its key says where in the recipe it is.
+    """
 
     file: str
     line: int
@@ -42,7 +46,7 @@ class Fault:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {self.key}: {self.problem}" if self.key else f"{where}: {self.problem}"
+        return ": ".join(part for part in (where, self.key, self.problem) if part)
 
 
 class RecipeError(CmergeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,6 +49,9 @@ class MergeMethod(BaseModel, ABC):
     """The paper: title, arXiv id, equation."""
     elementwise: ClassVar[bool] = False
     """Δ of an element depends on that element alone, so the engine may pass slices of a tensor."""
+
+    def check_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (an optional hook)
+        """Raise ``RecipeError`` when the method can't use these weights, before any work is done."""
 
     @abstractmethod
     def merge_tensor(self, group: TensorGroup) -> torch.Tensor:
