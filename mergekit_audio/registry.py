@@ -65,5 +65,5 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 def _plugin_name(value: type[Any]) -> str | None:
     field = getattr(value, "model_fields", {}).get("name")
-    arguments = getattr(getattr(field, "annotation", None), "__args__", ())
+    arguments: tuple[Any, ...] = getattr(getattr(field, "annotation", None), "__args__", ())
     return arguments[0] if len(arguments) == 1 and isinstance(arguments[0], str) else None

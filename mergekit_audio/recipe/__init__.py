@@ -1,0 +1,1 @@
+"""Recipes: the YAML files as strict models, and how they are read."""

@@ -33,9 +33,10 @@ class Plugin:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Build the tagged union of the family's classes, each serialised with all of its fields."""
+        """Build the tagged union of the family's classes, each written with all its fields."""
         choices = {
-            name: handler.generate_schema(cls) for name, cls in registry.discover(self.family).items()
+            name: handler.generate_schema(cls)
+            for name, cls in registry.discover(self.family).items()
         }
         return core_schema.tagged_union_schema(choices, discriminator="name")
 

@@ -23,7 +23,7 @@ class ScaleOverride(Strict):
     """λ of the tensors whose name matches a glob."""
 
     match: str
-    """Glob over tensor names: `*` any text, `?` one character, `{0-5}` a range, `{a,b}` a choice."""
+    """Glob over tensor names: `*` any text, `?` one character, `{0-5}` range, `{a,b}` choice."""
     scale: FiniteFloat
     """λ of these tensors."""
 
@@ -33,7 +33,7 @@ class Scale(Strict):
 
     default: FiniteFloat
     """λ of every tensor that no override matches."""
-    overrides: list[ScaleOverride] = []
+    overrides: list[ScaleOverride] = Field(default=[])
     """Exceptions, tried in order; one that matches no tensor is an error."""
 
 
@@ -54,7 +54,7 @@ class MergeRecipe(Strict):
     """λ: one number, or a default with overrides by glob."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """The dtype of the merged tensors; null keeps each tensor's dtype of the base."""
-    exclude: list[str] = []
+    exclude: list[str] = Field(default=[])
     """Globs of tensors that are copied from the base."""
     allow_nonfinite: bool = False
     """Accept NaN and infinite values in the inputs instead of refusing them."""

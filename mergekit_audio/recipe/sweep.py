@@ -55,7 +55,7 @@ class SweepRecipe(Strict):
     """The model family."""
     cultures: list[Culture] = Field(min_length=1)
     """The models to merge."""
-    compare: list[EvaluateModel] = []
+    compare: list[EvaluateModel] = Field(default=[])
     """More models for the table (a multi-cultural one, say)."""
     method: Annotated[MergeMethod, Plugin("methods")]
     """The merge method."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict
+from mergekit_audio.recipe.base import Plugin, Strict
 from mergekit_audio.teachers.base import Teacher
 from mergekit_audio.transfers.base import Transfer
 
@@ -49,7 +49,7 @@ class Stage(Strict):
     """Where the cosine decay ends."""
     warmup_ratio: Share = 0.0
     """The share of the steps that warms up linearly."""
-    mixture: list[MixtureEntry] = []
+    mixture: list[MixtureEntry] = Field(default=[])
     """Which cultures and how many hours; empty means all of `corpus`."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the clips drawn from `replay`."""
@@ -142,7 +142,7 @@ class TrainRecipe(Strict):
     culture: str
     """The name of what the model learns; shown in cards, tables and figures."""
     corpus: str | dict[str, str]
-    """A folder of recordings, a manifest or a prepared corpus; or `{culture: source}` for several."""
+    """A folder of recordings or a manifest; or `{culture: source}` for several."""
     replay: str | None = None
     """The corpus that stages with a `replay_share` replay (Western music in the paper)."""
     teachers: list[Annotated[Teacher, Plugin("teachers")]] = Field(min_length=1)
@@ -172,7 +172,9 @@ class TrainRecipe(Strict):
             raise ValueError(f"a teacher can be used once, found {teacher_names}")
         for stage in self.stages:
             if stage.replay_share and self.replay is None:
-                raise ValueError(f"stage {stage.name!r} has a replay_share but `replay` names no corpus")
+                raise ValueError(
+                    f"stage {stage.name!r} has a replay_share but `replay` names no corpus"
+                )
             for entry in stage.mixture:
                 if entry.dataset not in self.corpora():
                     raise ValueError(

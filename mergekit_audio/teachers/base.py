@@ -23,6 +23,8 @@ class Teacher(BaseModel, ABC):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
 
+    name: str
+    """The teacher's name, its module's."""
     targets_are_cached: ClassVar[bool]
     """Targets are made once a segment and kept as uint16 codes, instead of once a crop."""
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
