@@ -1,0 +1,227 @@
+"""Decode a recording, or a window of it, to mono float32 at one sample rate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import soxr
+
+from mergekit_audio.audio import integrity, mpeg
+from mergekit_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 24_000
+DECODER = f"1 libsndfile-{soundfile.__libsndfile_version__} soxr-{soxr.__version__} HQ"
+"""Names what the samples depend on besides the file; part of the store's keys."""
+READABLE_SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+
+_FORMATS = ("FLAC", "MP3", "OGG", "WAV", "WAVEX")
+_BLOCK_S = 30.0
+_WINDOW_TOLERANCE_S = 1.0
+_MP3_TOLERANCE_SAMPLES = 2 * 1152
+_SAMPLE_RATES_HZ = (4_000, 768_000)
+_CONVERT = "convert it first: ffmpeg -i INPUT OUTPUT.flac"
+_CUT = (
+    "the file seems cut or damaged: copy or download it again; if it is meant to end there, "
+    "save it anew (ffmpeg -i INPUT OUTPUT.flac)"
+)
+
+
+class RecordingError(InputError):
+    """One recording can't be used; ``problem`` says why, without the path."""
+
+    def __init__(self, path: Path, problem: str, hint: str = "") -> None:
+        super().__init__(f"{path}: {problem}", hint)
+        self.path = path
+        self.problem = problem
+
+
+def decode(
+    path: Path,
+    *,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> NDArray[np.float32]:
+    """Decode ``[start_s, end_s)`` of a recording, mix it to mono by the mean and resample it.
+
+    Parameters
+    ----------
+    path
+        A WAV, FLAC, OGG (Vorbis or Opus) or MP3 file, of any sample rate and number of channels.
+    sample_rate_hz
+        Of the result; the resampler is soxr's HQ.
+    start_s, end_s
+        In seconds of the file; ``None`` means its beginning and its end. Only the window is read.
+        An end up to one second behind the file's end means that end.
+
+    Returns
+    -------
+    wave
+        float32, shape ``[S]``, nominally in [-1, 1], S = round(seconds · ``sample_rate_hz``) ± 1.
+
+    Raises
+    ------
+    RecordingError
+        The file is missing, empty, not a recording, cut, holds samples that are not numbers, or
+        does not reach the window (an ``InputError`` that names the file).
+    """
+    blocks = decode_blocks(path, sample_rate_hz=sample_rate_hz, start_s=start_s, end_s=end_s)
+    return np.concatenate(list(blocks))
+
+
+def decode_blocks(
+    path: Path,
+    *,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    block_s: float = _BLOCK_S,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield what ``decode`` returns in blocks of about ``block_s`` seconds, so that hours fit in RAM.
+
+    Raises
+    ------
+    RecordingError
+        As ``decode``; also after some blocks, when the fault is found there.
+    """
+    path = Path(path)
+    source, cut = _inspect(path)
+    if cut and end_s is None:
+        raise RecordingError(path, cut, _CUT)
+    with _open(path, source) as recording:
+        first, last = _window(path, recording, start_s, end_s, cut)
+        resampler = None
+        if recording.samplerate != sample_rate_hz:
+            resampler = soxr.ResampleStream(
+                recording.samplerate, sample_rate_hz, 1, dtype="float32", quality="HQ"
+            )
+        block_samples = max(1, round(block_s * recording.samplerate))
+        for block in _read(path, recording, first, last, block_samples):
+            yield block if resampler is None else resampler.resample_chunk(block)
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _inspect(path: Path) -> tuple[str | IO[bytes], str]:
+    """Return what libsndfile shall open, and what is missing at the file's end (a phrase)."""
+    try:
+        if path.is_dir():
+            raise RecordingError(path, "is a folder, not a recording")
+        if path.stat().st_size == 0:
+            raise RecordingError(path, "is empty (0 bytes)", "copy or download it again")
+        kind = integrity.kind_of(path)
+        if kind != "mp3":
+            return os.fspath(path), integrity.find_cut(path, kind)
+        stream = mpeg.scan(path)
+        if stream is None:
+            raise RecordingError(path, "is not an MP3: it holds no MPEG frames", _CONVERT)
+        if stream.promised_frames is None:
+            return mpeg.with_xing_header(path, stream), stream.cut
+        return os.fspath(path), stream.cut
+    except FileNotFoundError:
+        raise RecordingError(path, "no such file") from None
+    except OSError as error:
+        raise RecordingError(path, f"can't be read ({error.strerror})") from error
+
+
+def _open(path: Path, source: str | IO[bytes]) -> soundfile.SoundFile:
+    try:
+        recording = soundfile.SoundFile(source)
+    except (RuntimeError, TypeError) as error:
+        known = path.suffix.lower() in READABLE_SUFFIXES
+        problem = "is not a readable recording" if known else "is not in a supported format"
+        raise RecordingError(
+            path, f"{problem} (WAV, FLAC, OGG and MP3 are; {_reason(error)})", _CONVERT
+        ) from error
+    problem = ""
+    if recording.format not in _FORMATS:
+        problem = f"is {recording.format}; WAV, FLAC, OGG and MP3 are supported"
+    elif not _SAMPLE_RATES_HZ[0] <= recording.samplerate <= _SAMPLE_RATES_HZ[1]:
+        problem = f"has a sample rate of {recording.samplerate} Hz; 4 to 768 kHz are supported"
+    elif recording.frames <= 0:
+        problem = "holds no samples"
+    if problem:
+        recording.close()
+        raise RecordingError(path, problem, _CONVERT)
+    return recording
+
+
+def _window(
+    path: Path,
+    recording: soundfile.SoundFile,
+    start_s: float | None,
+    end_s: float | None,
+    cut: str,
+) -> tuple[int, int]:
+    """Return the first sample and the one after the last, at the file's own rate."""
+    rate, total = recording.samplerate, recording.frames
+    first = 0 if start_s is None else round(start_s * rate)
+    last = total if end_s is None else round(end_s * rate)
+    if cut and last >= total:
+        raise RecordingError(path, cut, _CUT)
+    if last > total + _WINDOW_TOLERANCE_S * rate:
+        raise RecordingError(
+            path,
+            f"has {total / rate:.2f} s, but the window ends at {end_s} s",
+            "correct end_s (are the times in seconds?)",
+        )
+    last = min(last, total)
+    if not 0 <= first < last:
+        raise RecordingError(
+            path,
+            f"has {total / rate:.2f} s, and the window from {start_s} s to {end_s} s holds nothing",
+            "correct start_s and end_s (are the times in seconds?)",
+        )
+    return first, last
+
+
+def _read(
+    path: Path, recording: soundfile.SoundFile, first: int, last: int, block_samples: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield mono blocks of the file's own rate and check that all of ``[first, last)`` came."""
+    rate, position = recording.samplerate, first
+    tolerance = _MP3_TOLERANCE_SAMPLES if recording.format == "MP3" else 0
+    failure = ""
+    try:
+        if first:
+            recording.seek(first)
+        while position < last:
+            count = min(block_samples, last - position)
+            block = recording.read(count, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+            _require_finite(path, mono, position, rate)
+            position += len(block)
+            yield np.ascontiguousarray(mono)
+    except RuntimeError as error:
+        failure = f" ({_reason(error)})"
+    if position == first or position + tolerance < last or (failure and position < last):
+        raise RecordingError(
+            path,
+            f"decoded {(position - first) / rate:.1f} s of {(last - first) / rate:.1f} s{failure}",
+            _CUT,
+        )
+
+
+def _require_finite(path: Path, mono: NDArray[np.float32], position: int, rate: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(mono))
+    if bad.size:
+        raise RecordingError(
+            path,
+            f"the sample at {(position + int(bad[0])) / rate:.3f} s is {mono[bad[0]]}",
+            "a float WAV may hold anything: export it again",
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "error_string", error))
+    return f"libsndfile: {text.strip().rstrip('.').removeprefix('Error : ')}"
