@@ -1,0 +1,133 @@
+"""Build `transformers.HubertModel` from a checkpoint's own config and tensors, strictly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mergekit_audio.errors import InputError
+from mergekit_audio.weights.keys import canonical_name
+
+_MODEL_TYPES = ("mert_model", "mert", "hubert")
+_BEYOND_HUBERT = ("deepnorm", "feature_extractor_cqt")
+
+
+def hubert_config(
+    config: Mapping[str, Any],
+    *,
+    attention: str,
+    sample_rate_hz: int,
+    hop_length: int,
+    receptive_field: int,
+) -> Any:
+    """Return the `HubertConfig` of a ``config.json``, after checking that `HubertModel` computes it.
+
+    Keys that only MERT's own code reads are dropped; SpecAugment is off, since the trainer masks.
+
+    Raises
+    ------
+    InputError
+        Another model family, sampling rate or frame rate, a layout that `HubertModel` can't
+        compute (``deepnorm``, ``feature_extractor_cqt``), or a value of the wrong type.
+    """
+    from transformers import HubertConfig
+
+    model_type = config.get("model_type", _MODEL_TYPES[0])
+    if model_type not in _MODEL_TYPES:
+        raise InputError(
+            f"config.json: model_type is {model_type!r}, expected one of {', '.join(_MODEL_TYPES)}",
+            "choose the backbone that belongs to this checkpoint",
+        )
+    for key in _BEYOND_HUBERT:
+        if config.get(key):
+            raise InputError(
+                f"config.json: {key} is true, which transformers.HubertModel does not compute",
+                "use a checkpoint without it; the released MERT-v1 models have none",
+            )
+    known = HubertConfig().to_dict()
+    kept = {key: value for key, value in config.items() if key in known}
+    kept |= {"model_type": "hubert", "apply_spec_augment": False, "layerdrop": kept.get("layerdrop", 0.1)}
+    kept = {key: value for key, value in kept.items() if key not in _SET_BY_TRANSFORMERS}
+    try:
+        settings = HubertConfig(**kept, attn_implementation=attention)
+    except Exception as error:  # huggingface_hub's own kinds of validation error
+        raise InputError(f"config.json: {error}", "compare it with the model's published config") from error
+    _check_rates(config, settings, sample_rate_hz, hop_length, receptive_field)
+    return settings
+
+
+def build_hubert(settings: Any, state: Mapping[str, torch.Tensor] | None, *, seed: int | None) -> nn.Module:
+    """Return a float32 `HubertModel` on the CPU holding ``state``, or random weights of ``seed``.
+
+    torch's global random state is left as it was. With ``state`` no random weights are drawn first.
+    """
+    from transformers import HubertModel
+
+    model: nn.Module
+    if state is None:
+        if seed is None:
+            raise ValueError("give the model's weights or the seed to draw them from")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = HubertModel(settings)
+        return model
+    with torch.device("meta"):
+        model = HubertModel(settings)
+    own_names = {canonical_name(own): own for own in sorted(model.state_dict())}
+    given = {canonical_name(name): tensor for name, tensor in sorted(state.items())}
+    _require_same(given, {name: model.state_dict()[own] for name, own in own_names.items()})
+    model.to_empty(device="cpu")
+    model.load_state_dict({own: given[name] for name, own in own_names.items()}, strict=True)
+    return model
+
+
+_SET_BY_TRANSFORMERS = ("transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
+
+
+def _check_rates(
+    config: Mapping[str, Any], settings: Any, sample_rate_hz: int, hop_length: int, receptive_field: int
+) -> None:
+    hop, field = 1, 1
+    for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    found = (int(config.get("sample_rate", sample_rate_hz)), hop, field)
+    if found != (sample_rate_hz, hop_length, receptive_field):
+        raise InputError(
+            f"config.json: {found[0]} Hz, {found[1]} samples a frame, receptive field {found[2]}; "
+            f"expected {sample_rate_hz} Hz, {hop_length} and {receptive_field}",
+            "this checkpoint does not belong to the backbone 'mert'",
+        )
+
+
+def _require_same(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    faults = [f"missing tensor {name}" for name in sorted(expected.keys() - given.keys())]
+    faults += [f"unexpected tensor {name}" for name in sorted(given.keys() - expected.keys())]
+    faults += [
+        f"{name}: shape {list(given[name].shape)}, the config asks for {list(expected[name].shape)}"
+        for name in sorted(given.keys() & expected.keys())
+        if given[name].shape != expected[name].shape
+    ]
+    faults += [
+        f"{name}: holds {given[name].dtype}, expected floating point"
+        for name in sorted(given.keys() & expected.keys())
+        if expected[name].is_floating_point() and not given[name].is_floating_point()
+    ]
+    if faults:
+        raise InputError(
+            f"the weights do not fit the model's config ({len(faults)} differences):\n"
+            + "\n".join(f"  {fault}" for fault in faults),
+            "check that config.json belongs to these weights; heads are kept in a file of their own",
+        )
+
+
+def parameter_count(settings: Any) -> int:
+    """Return the number of parameters of a configuration, without allocating them."""
+    from transformers import HubertModel
+
+    with torch.device("meta"):
+        return sum(math.prod(parameter.shape) for parameter in HubertModel(settings).parameters())

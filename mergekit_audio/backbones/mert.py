@@ -1,0 +1,229 @@
+"""The MERT family: HuBERT encoders of music at 24 kHz and 75 frames a second, without remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from mergekit_audio.backbones.base import Backbone
+from mergekit_audio.errors import InputError
+from mergekit_audio.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Mert(Backbone):
+    """MERT (arXiv 2306.00107) on `transformers.HubertModel`, which computes what MERT's own code does."""
+
+    name: Literal["mert"] = "mert"
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """How attention is computed: `auto` takes what `benchmarks/attention.py` measured as fastest:
+    `eager` for training on a CPU with attention dropout (the 95M step takes 6.0 s against 6.4 s with
+    `sdpa` in fp32, 3.4 s against 3.7 s in bf16), `sdpa` for everything else (95M inference takes 0.93
+    of eager's time, the `tiny` training step 0.91)."""
+
+    sample_rate_hz: ClassVar[int] = 24_000
+    hop_length: ClassVar[int] = 320
+    receptive_field: ClassVar[int] = 400
+    parameter_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "front": ("feature_extractor.*",),
+        "projection": ("feature_projection.*",),
+        "mask": ("masked_spec_embed",),
+        "position": ("encoder.pos_conv_embed.*",),
+        "norm": ("encoder.layer_norm.*",),
+        "encoder": ("encoder.layers.*",),
+    }
+
+    def build(
+        self,
+        config: Mapping[str, Any],
+        state: Mapping[str, torch.Tensor] | None,
+        *,
+        training: bool,
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> nn.Module:
+        """Return the `HubertModel` of a configuration with these weights, in float32.
+
+        Parameters
+        ----------
+        config
+            A ``config.json`` as a dict. ``do_stable_layer_norm`` decides where layer norms are
+            (true: before attention, as in the 330M model; false: after it, as in the 95M model).
+        state
+            Tensors by name, in either spelling of the positional convolution's weight norm;
+            ``None`` draws random weights.
+        training
+            Whether the model starts in training mode (dropout active).
+        device
+            Where the model lives.
+        seed
+            Seed of the random weights; needed when ``state`` is ``None``, unused otherwise.
+
+        Raises
+        ------
+        InputError
+            The configuration is not of this family, or the tensors are not exactly the model's
+            (every missing, unexpected or wrongly shaped tensor is listed).
+        ValueError
+            Neither ``state`` nor ``seed`` is given.
+        """
+        from mergekit_audio.backbones._hubert import build_hubert, hubert_config
+
+        attention = self.attention_for(config, device=device, training=training)
+        settings = hubert_config(
+            config,
+            attention=attention,
+            sample_rate_hz=self.sample_rate_hz,
+            hop_length=self.hop_length,
+            receptive_field=self.receptive_field,
+        )
+        model = build_hubert(settings, state, seed=seed).to(device)
+        return model.train(training)
+
+    def preset(self, name: str) -> dict[str, Any]:
+        """Return the ``config.json`` of a preset: ``95m``, ``330m`` or ``tiny``.
+
+        Raises
+        ------
+        InputError
+            There is no such preset.
+        """
+        if name not in _PRESETS:
+            raise InputError(
+                f"mert has no preset {name!r}; it has {', '.join(sorted(_PRESETS))}",
+                did_you_mean(name, _PRESETS),
+            )
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in (_COMMON | _PRESETS[name]).items()
+        }
+
+    def hidden_states(self, model: nn.Module, wave: torch.Tensor) -> torch.Tensor:
+        """Return what enters the first layer and what leaves every layer, in float32.
+
+        Index 0 is the projection with its position added, index ``l`` the output of layer ``l``;
+        13 in all at 95M. (In 330M's pre-norm layout the last one is before the final layer norm.)
+
+        Parameters
+        ----------
+        model
+            A model of :meth:`build` in evaluation mode.
+        wave
+            Waveforms at 24 kHz, shape ``[B, S]``, S at least 400 samples, without padding.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape ``[B, L, T, D]`` with T = 1 + (S - 400) // 320.
+
+        Raises
+        ------
+        ValueError
+            The model is in training mode: layer drop would leave layers out.
+        InputError
+            The waveforms are not ``[B, S]`` or are shorter than one frame.
+        """
+        import torch
+
+        if model.training:
+            raise ValueError("hidden states need a model in evaluation mode: call model.eval() first")
+        if wave.ndim != 2 or wave.shape[1] < self.receptive_field:
+            raise InputError(
+                f"waveforms of shape {list(wave.shape)}; expected [clips, samples] with at least "
+                f"{self.receptive_field} samples ({self.receptive_field / self.sample_rate_hz:.4f} s)",
+                "leave out clips that are too short",
+            )
+        output = model(wave, output_hidden_states=True)
+        return torch.stack([layer.float() for layer in output.hidden_states], dim=1)
+
+    def attention_for(self, config: Mapping[str, Any], *, device: str, training: bool) -> str:
+        """Return the attention implementation: the field's, or the fastest measured for ``auto``."""
+        if self.attention != "auto":
+            return self.attention
+        has_dropout = float(config.get("attention_dropout", 0.1)) > 0
+        return "eager" if training and has_dropout and device.startswith("cpu") else "sdpa"
+
+
+_COMMON: dict[str, Any] = {
+    "architectures": ["MERTModel"],
+    "model_type": "mert_model",
+    "activation_dropout": 0.0,
+    "apply_spec_augment": True,
+    "bos_token_id": 1,
+    "conv_bias": False,
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "deepnorm": False,
+    "eos_token_id": 2,
+    "feat_extract_activation": "gelu",
+    "feat_extract_norm": "group",
+    "feat_proj_layer_norm": True,
+    "feature_extractor_cqt": False,
+    "feature_extractor_cqt_bins": 336,
+    "hidden_act": "gelu",
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-05,
+    "mask_feature_length": 10,
+    "mask_feature_min_masks": 0,
+    "mask_feature_prob": 0.0,
+    "mask_time_length": 10,
+    "mask_time_min_masks": 2,
+    "mask_time_prob": 0.05,
+    "pad_token_id": 0,
+    "sample_rate": 24000,
+    "torch_dtype": "float32",
+}
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "95m": {
+        "attention_dropout": 0.1,
+        "attention_relax": -1.0,
+        "conv_dim": (512, 512, 512, 512, 512, 512, 512),
+        "do_stable_layer_norm": False,
+        "feat_proj_dropout": 0.1,
+        "hidden_dropout": 0.1,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "layerdrop": 0.05,
+        "num_attention_heads": 12,
+        "num_conv_pos_embedding_groups": 16,
+        "num_conv_pos_embeddings": 128,
+        "num_hidden_layers": 12,
+    },
+    "330m": {
+        "attention_dropout": 0.0,
+        "attention_relax": 32.0,
+        "conv_dim": (512, 512, 512, 512, 512, 512, 512),
+        "do_stable_layer_norm": True,
+        "feat_proj_dropout": 0.0,
+        "hidden_dropout": 0.0,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "layerdrop": 0.0,
+        "num_attention_heads": 16,
+        "num_conv_pos_embedding_groups": 16,
+        "num_conv_pos_embeddings": 128,
+        "num_hidden_layers": 24,
+    },
+    # Widths and no dropout chosen by speed on one core: forward and backward of a 5-s clip take
+    # 32 ms in a batch of 8; equal widths of 64 would take 100 ms, since the first two convolutions
+    # run at 4,800 and 2,400 frames a second.
+    "tiny": {
+        "attention_dropout": 0.0,
+        "attention_relax": -1.0,
+        "conv_dim": (16, 32, 32, 48, 64, 64, 64),
+        "do_stable_layer_norm": False,
+        "feat_proj_dropout": 0.0,
+        "hidden_dropout": 0.0,
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "layerdrop": 0.0,
+        "num_attention_heads": 2,
+        "num_conv_pos_embedding_groups": 8,
+        "num_conv_pos_embeddings": 32,
+        "num_hidden_layers": 4,
+    },
+}
