@@ -150,7 +150,9 @@ def read_license(folder: Path, source: str) -> str | None:
     """
     card = folder / CARD_NAME
     if card.is_file():
-        match = re.match(r"---\n(.*?\n)---", card.read_text(encoding="utf-8", errors="replace"), re.S)
+        match = re.match(
+            r"---\n(.*?\n)---", card.read_text(encoding="utf-8", errors="replace"), re.S
+        )
         try:
             metadata = yaml.safe_load(match[1]) if match else None
         except yaml.YAMLError:
@@ -202,9 +204,7 @@ def _license_text(facts: CardFacts) -> str:
         return "Nothing with a licence of its own went in; none is chosen for this model."
     if result not in ("unknown", "other"):
         return f"The strictest licence of what went in: **{result}**."
-    named = [
-        (entry.source, entry.license) for entry in (*facts.inputs, *facts.corpora)
-    ]
+    named = [(entry.source, entry.license) for entry in (*facts.inputs, *facts.corpora)]
     unknown = [source for source, name in named if name is None]
     ranked = [name for _, name in named if name in LICENSES]
     lines = []

@@ -73,7 +73,9 @@ def verify_inputs(folder: Path, lock: Lock, progress: Progress = silent) -> list
         where = _locate(entry.source, root)
         if where is None:
             differences.append(
-                Difference("input", f"{entry.name} ({entry.source})", entry.content_digest, _MISSING)
+                Difference(
+                    "input", f"{entry.name} ({entry.source})", entry.content_digest, _MISSING
+                )
             )
             continue
         for name, expected in sorted(entry.files.items()):
@@ -88,9 +90,7 @@ def verify_inputs(folder: Path, lock: Lock, progress: Progress = silent) -> list
 def compare_outputs(expected: Mapping[str, str], found: Mapping[str, str]) -> list[Difference]:
     """Return the files whose digests differ, or that only one side has, sorted by name."""
     return [
-        Difference(
-            "output", name, expected.get(name, "no such file"), found.get(name, _MISSING)
-        )
+        Difference("output", name, expected.get(name, "no such file"), found.get(name, _MISSING))
         for name in sorted({*expected, *found})
         if expected.get(name) != found.get(name)
     ]
