@@ -1,0 +1,134 @@
+"""Macro ROC-AUC and average precision of multi-label scores, exact with ties, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_audio.errors import InputError
+
+METRICS = ("roc_auc", "average_precision")
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """The scores of one split, a value for each label and their macro means.
+
+    Parameters
+    ----------
+    labels
+        The scored labels: those with at least one positive and one negative track.
+    roc_auc, average_precision
+        Float64, shape ``[labels]``, from 0 to 1.
+    without_positives, without_negatives
+        Labels that can't be scored in this split; the macro means leave them out.
+    """
+
+    labels: tuple[str, ...]
+    roc_auc: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    without_positives: tuple[str, ...]
+    without_negatives: tuple[str, ...]
+
+    def macro(self, metric: str) -> float:
+        """Return the mean over the scored labels of ``roc_auc`` or ``average_precision``."""
+        values = {"roc_auc": self.roc_auc, "average_precision": self.average_precision}[metric]
+        return float(values.mean())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values: the macro scores, then each label's."""
+        return {
+            **{metric: self.macro(metric) for metric in METRICS},
+            "labels": {
+                label: {"roc_auc": float(roc_auc), "average_precision": float(precision)}
+                for label, roc_auc, precision in zip(
+                    self.labels, self.roc_auc, self.average_precision, strict=True
+                )
+            },
+        }
+
+
+def score_labels(
+    scores: NDArray[np.floating[Any]],
+    targets: NDArray[np.bool_],
+    labels: Sequence[str],
+    *,
+    split: str,
+) -> LabelScores:
+    """Return ROC-AUC and average precision of every label that has both classes.
+
+    Both come from one sort of each column. With the groups g of equal scores from the highest down,
+    ``AP = Σ_g (R_g - R_{g-1}) P_g`` and ROC-AUC is the trapezoid rule over the same groups, so that
+    ties count as scikit-learn counts them.
+
+    Parameters
+    ----------
+    scores
+        Probabilities or logits, finite, shape ``[tracks, labels]``.
+    targets
+        Shape ``[tracks, labels]``.
+    labels
+        The labels' names.
+    split
+        The split's name, for the message.
+
+    Raises
+    ------
+    InputError
+        No label has both a positive and a negative track.
+    """
+    counts = targets.sum(axis=0)
+    has_positive, has_negative = counts > 0, counts < len(targets)
+    scored = has_positive & has_negative
+    if not scored.any():
+        raise InputError(
+            f"the {split} split: none of its {len(labels)} tags has both a positive and a negative "
+            f"track ({len(targets)} tracks), so there is nothing to score",
+            f"give the {split} split tracks with and without some of these tags",
+        )
+    roc_auc, average_precision = _from_one_sort(
+        scores[:, scored].astype(np.float64), targets[:, scored].astype(bool)
+    )
+    return LabelScores(
+        labels=_names(labels, scored),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
+        without_positives=_names(labels, ~has_positive),
+        without_negatives=_names(labels, ~has_negative),
+    )
+
+
+def _from_one_sort(
+    scores: NDArray[np.float64], targets: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    hits = np.take_along_axis(targets, order, axis=0)
+    true_positives = np.cumsum(hits, axis=0, dtype=np.float64)
+    false_positives = np.cumsum(~hits, axis=0, dtype=np.float64)
+    group_ends = np.ones(ranked.shape, dtype=bool)
+    group_ends[:-1] = ranked[:-1] != ranked[1:]
+    before_true = _at_previous_group_end(true_positives, group_ends)
+    before_false = _at_previous_group_end(false_positives, group_ends)
+    positives, negatives = true_positives[-1], false_positives[-1]
+    area = (false_positives - before_false) * (true_positives + before_true) / 2
+    precision = true_positives / (true_positives + false_positives)
+    roc_auc = (area * group_ends).sum(axis=0) / (positives * negatives)
+    steps = (true_positives - before_true) * precision * group_ends
+    return roc_auc, steps.sum(axis=0) / positives
+
+
+def _at_previous_group_end(
+    counts: NDArray[np.float64], group_ends: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    # Counts never fall, so the largest count at an earlier group end is the one at the last of them.
+    at_ends = np.maximum.accumulate(np.where(group_ends, counts, 0.0), axis=0)
+    return np.concatenate([np.zeros_like(at_ends[:1]), at_ends[:-1]])
+
+
+def _names(labels: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(label for label, kept in zip(labels, chosen, strict=True) if kept)

@@ -1,0 +1,178 @@
+"""Probe models on tasks with several seeds and write the table: ``cmerge evaluate``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergekit_audio.audio.store import Store
+from mergekit_audio.files import (
+    canonical_json,
+    require_free,
+    staged_folder,
+    write_json,
+    write_text,
+)
+from mergekit_audio.lock import Lock, make_lock, write_lock
+from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
+from mergekit_audio.probe.ledger import Ledger
+from mergekit_audio.probe.points import ModelRow, PointRunner, checkpoint_row, require_config
+from mergekit_audio.probe.tasks import prepare_task
+from mergekit_audio.progress import Progress, silent
+from mergekit_audio.recipe.evaluate import EvaluateRecipe
+from mergekit_audio.report.figures import write_score_figure
+from mergekit_audio.report.tables import main_table, table_notes
+from mergekit_audio.weights.checkpoint import Checkpoint
+
+RESULTS_NAME = "results.jsonl"
+SUMMARY_NAME = "summary.json"
+DEFAULT_STORE = ".cmerge_store"
+
+
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """What an evaluation will do: every model on every task with every seed.
+
+    Parameters
+    ----------
+    recipe, root
+        The recipe and the folder that its paths are relative to.
+    checkpoints
+        The models, opened, in the recipe's order.
+    """
+
+    recipe: EvaluateRecipe
+    root: Path
+    checkpoints: tuple[Checkpoint, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for ``--dry-run``."""
+        recipe = self.recipe
+        return {
+            "kind": recipe.kind,
+            "models": [
+                {"name": entry.name, "model": entry.model, "folder": str(checkpoint.folder)}
+                for entry, checkpoint in zip(recipe.models, self.checkpoints, strict=True)
+            ],
+            "tasks": [{"name": task.name, "corpus": task.corpus} for task in recipe.tasks],
+            "seeds": list(recipe.seeds),
+            "points": len(recipe.models) * len(recipe.tasks) * len(recipe.seeds),
+            "store": str(store_folder(recipe.store, self.root)),
+            "output": str(self.root / recipe.output),
+        }
+
+
+def plan(recipe: EvaluateRecipe, root: Path) -> EvaluatePlan:
+    """Open the models and check that each has a config; nothing is written."""
+    checkpoints = tuple(Checkpoint.open(entry.model, root=root) for entry in recipe.models)
+    for checkpoint in checkpoints:
+        require_config(checkpoint)
+    return EvaluatePlan(recipe, root, checkpoints)
+
+
+def evaluate(
+    recipe: EvaluateRecipe,
+    root: Path,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    command: str = "",
+    overrides: Sequence[str] = (),
+) -> Lock:
+    """Probe every model on every task with every seed, and write results, table, figure and lock.
+
+    Finished points are kept in ``<output>.work`` until the output is complete, so that the same
+    call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    recipe
+        Models, tasks, seeds.
+    root
+        The folder that the recipe's paths are relative to.
+    force
+        Replace an existing output.
+    progress
+        Called with every batch of audio and every point.
+    command, overrides
+        Recorded in the lock.
+
+    Raises
+    ------
+    InputError
+        The output exists, a model can't be opened, or a corpus has no splits, tags or usable audio.
+    """
+    target = root / recipe.output
+    require_free(target, force=force)
+    planned = plan(recipe, root)
+    store_root = store_folder(recipe.store, root)
+    store = Store(store_root)
+    tasks = [prepare_task(task, recipe.backbone, root, store, progress) for task in recipe.tasks]
+    runner = PointRunner(
+        tasks=tasks,
+        seeds=recipe.seeds,
+        backbone=recipe.backbone,
+        ledger=Ledger(work_folder(target) / RESULTS_NAME),
+        cache=store_root / "features",
+        total=len(recipe.models) * len(tasks) * len(recipe.seeds),
+        progress=progress,
+    )
+    rows = [
+        checkpoint_row(entry.name, "model", checkpoint, recipe.backbone)
+        for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
+    ]
+    summary = {
+        "kind": recipe.kind,
+        "seeds": list(recipe.seeds),
+        "tasks": [task.facts() for task in tasks],
+        "rows": [runner.run(row) for row in rows],
+    }
+    with staged_folder(target, force=force) as staging:
+        write_results(staging, runner, rows, summary)
+        write_score_figure(summary, staging)
+        lock = make_lock(
+            staging,
+            target=target,
+            recipe=recipe.model_dump(mode="json"),
+            root=root,
+            inputs=[
+                *(
+                    locked_checkpoint(f"models.{entry.name}", entry.model, checkpoint)
+                    for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
+                ),
+                *locked_tasks(tasks),
+            ],
+            overrides=overrides,
+            command=command,
+        )
+        write_lock(staging, lock)
+    shutil.rmtree(work_folder(target), ignore_errors=True)
+    return lock
+
+
+def write_results(
+    folder: Path, runner: PointRunner, rows: Sequence[ModelRow], summary: dict[str, Any]
+) -> None:
+    """Write the points in the table's order, the summary, and the table as Markdown, CSV and LaTeX."""
+    lines = [canonical_json(line) for row in rows for line in runner.lines(row)]
+    write_text(folder / RESULTS_NAME, "\n".join(lines) + "\n")
+    write_json(folder / SUMMARY_NAME, summary)
+    table = main_table(summary)
+    notes = "\n".join(f"- {note}" for note in table_notes(summary))
+    write_text(folder / "table.md", f"{table.markdown()}\n{notes}\n")
+    write_text(folder / "table.csv", table.csv())
+    write_text(folder / "table.tex", table.latex())
+
+
+def work_folder(target: Path) -> Path:
+    """Return the folder of finished points of an unfinished output."""
+    return target.with_name(target.name + ".work")
+
+
+def store_folder(store: str | None, root: Path) -> Path:
+    """Return the prepared store's folder."""
+    return Path(os.path.normpath(root / (store or DEFAULT_STORE)))
