@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mergekit_audio.card import CARD_NAME, CardFacts, CardInput, read_license, write_card
+from mergekit_audio.report.card import CARD_NAME, CardFacts, CardInput, read_license, write_card
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, sha256_of_file, staged_folder, write_json
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock

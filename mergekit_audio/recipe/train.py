@@ -122,6 +122,8 @@ class TrainArguments(Strict):
     """Span masking."""
     noise: NoiseMixture = NoiseMixture()
     """In-batch noise mixture."""
+    num_threads: int | None = Field(default=None, gt=0)
+    """CPU threads; a fixed number gives the same bytes on every machine, null means all cores."""
     logging_steps: int = Field(default=10, gt=0)
     """Optimiser steps between two log lines."""
     save_steps: int = Field(default=100, gt=0)

@@ -1,0 +1,238 @@
+"""The demo: synthetic recordings of five traditions through the whole road, from audio files to a report."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from mergekit_audio import lock
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import explain_os_errors, require_free, write_json
+from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.recipe.load import LoadedRecipe, load
+from mergekit_audio.recipe.merge import MergeRecipe
+from mergekit_audio.recipe.shipped import shipped_recipe
+from mergekit_audio.recipe.sweep import SweepRecipe
+from mergekit_audio.recipe.train import TrainRecipe
+
+if TYPE_CHECKING:
+    from multiprocessing.managers import SyncManager
+
+CULTURES = ("makam", "hindustani", "carnatic", "lyra")
+RECIPES = ("base", *CULTURES, "multi", "weight_average", "sweep")
+SETTINGS_NAME = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much the demo does.
+
+    Parameters
+    ----------
+    tracks
+        Recordings of each tradition.
+    duration_s
+        Length of a recording in seconds.
+    overrides
+        ``key=value`` changes of the shipped demo recipes, by recipe name.
+    """
+
+    tracks: int
+    duration_s: float
+    overrides: dict[str, tuple[str, ...]]
+
+
+FULL = DemoSize(tracks=160, duration_s=10.0, overrides={})
+QUICK = DemoSize(
+    tracks=40,
+    duration_s=6.0,
+    overrides={
+        "base": ("stages[0].steps=30",),
+        **{name: ("stages[0].steps=4", "stages[1].steps=12") for name in (*CULTURES, "multi")},
+        "sweep": ("scales=[0.0, 0.25, 0.5]", "seeds=[0, 1]"),
+    },
+)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo's results are.
+
+    Parameters
+    ----------
+    folder
+        The demo's folder: data, recipes, models, results.
+    report
+        The HTML report.
+    summary
+        The sweep's ``summary.json``.
+    wall_time_s
+        Seconds that this call took.
+    """
+
+    folder: Path
+    report: Path
+    summary: dict[str, Any]
+    wall_time_s: float
+
+
+def run_demo(
+    folder: Path,
+    *,
+    quick: bool = False,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> DemoResult:
+    """Run the whole road on synthetic recordings: corpora, base, cultures, merges, λ sweep, report.
+
+    Whatever is finished is kept: the same call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    folder
+        Where everything goes.
+    quick
+        A small version for continuous integration; its scores mean nothing.
+    force
+        Start anew when the folder holds anything else or a demo of another size.
+    workers
+        Processes that train cultures side by side; ``None`` means one a core, at most five.
+    progress
+        Called with every step.
+
+    Raises
+    ------
+    InputError
+        The folder holds something that is not this demo.
+    """
+    started = time.monotonic()
+    size = QUICK if quick else FULL
+    workers = workers or min(os.cpu_count() or 1, len(CULTURES) + 1)
+    _open_folder(folder, size, force=force)
+    recipes = {name: _open_recipe(folder, name, size) for name in RECIPES}
+    _write_corpora(folder, size, recipes["base"].recipe.seed, workers, progress)
+    _train([recipes["base"]], 1, progress)
+    _train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
+    _merge(recipes["weight_average"], progress)
+    summary = _sweep(recipes["sweep"], progress)
+    report = _write_report(folder, size, summary)
+    return DemoResult(folder, report, summary, time.monotonic() - started)
+
+
+def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
+    settings = {"tracks": size.tracks, "duration_s": size.duration_s}
+    marker = folder / SETTINGS_NAME
+    if force and folder.exists():
+        if not marker.is_file() and any(folder.iterdir()):
+            raise InputError(
+                f"{folder}: holds no {SETTINGS_NAME}, so it is not a demo's folder and is not emptied",
+                "choose another folder",
+            )
+        shutil.rmtree(folder)
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != _json(settings):
+            raise InputError(
+                f"{folder}: holds a demo of another size", "add --force, or choose another folder"
+            )
+        return
+    require_free(folder)
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(marker, settings)
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _open_recipe(folder: Path, name: str, size: DemoSize) -> LoadedRecipe:
+    """Copy a shipped demo recipe beside the data, where its relative paths point, and load it."""
+    target = folder / f"{name}.yaml"
+    if not target.exists():
+        with explain_os_errors(target):
+            shutil.copyfile(shipped_recipe(f"demo/{name}"), target)
+    return load(target, size.overrides.get(name, ()))
+
+
+def _write_corpora(
+    folder: Path, size: DemoSize, seed: int, workers: int, progress: Progress
+) -> None:
+    from mergekit_audio.datasets.synthetic import Synthetic
+
+    for culture in ("western", *CULTURES):
+        corpus = Synthetic(
+            culture=culture, tracks=size.tracks, duration_s=size.duration_s, seed=seed
+        )
+        corpus.write(folder / "data" / culture, progress=progress, workers=workers)
+    _ = progress
+
+
+def _is_done(loaded: LoadedRecipe) -> bool:
+    """Tell whether a recipe's output is there and was made by this very recipe."""
+    output = loaded.root / loaded.recipe.output
+    if not (output / lock.LOCK_NAME).is_file():
+        return False
+    found = lock.read_lock(output).recipe_digest
+    if found != lock.recipe_digest(loaded.recipe):
+        raise InputError(
+            f"{output}: was made by another recipe than {loaded.path.name}",
+            "run the demo with --force, or in another folder",
+        )
+    return True
+
+
+def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) -> None:
+    """Train what is missing, side by side in processes, and pass their progress on."""
+    waiting = [loaded for loaded in recipes if not _is_done(loaded)]
+    if not waiting:
+        return
+    context = multiprocessing.get_context("spawn")
+    manager: SyncManager
+    with context.Manager() as manager:
+        events = manager.Queue()
+        with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
+            running = [
+                pool.submit(_train_one, loaded.recipe, loaded.root, events) for loaded in waiting
+            ]
+            try:
+                while not all(future.done() for future in running):
+                    try:
+                        progress(events.get(timeout=0.2))
+                    except Empty:
+                        continue
+                for future in as_completed(running):
+                    future.result()
+            except BaseException:
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
+                raise
+
+
+def _train_one(recipe: TrainRecipe, root: Path, events: Any) -> None:
+    from mergekit_audio import pretrain
+
+    def send(event: ProgressEvent) -> None:
+        events.put(
+            ProgressEvent(f"{recipe.culture}: {event.task}", event.done, event.total, event.note)
+        )
+
+    pretrain.run(pretrain.plan(recipe, root), progress=send)
+
+
+def _merge(loaded: LoadedRecipe, progress: Progress) -> None:
+    from mergekit_audio import merge
+
+    if not _is_done(loaded):
+        assert isinstance(loaded.recipe, MergeRecipe)
+        merge.run(merge.plan(loaded.recipe, loaded.root), progress=progress)
