@@ -1,0 +1,1 @@
+"""Model families, one a module: how a checkpoint becomes an encoder."""

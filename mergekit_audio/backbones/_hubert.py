@@ -24,7 +24,7 @@ def hubert_config(
     hop_length: int,
     receptive_field: int,
 ) -> Any:
-    """Return the `HubertConfig` of a ``config.json``, after checking that `HubertModel` computes it.
+    """Return the `HubertConfig` of a ``config.json``, checking that `HubertModel` computes it.
 
     Keys that only MERT's own code reads are dropped; SpecAugment is off, since the trainer masks.
 
@@ -50,17 +50,25 @@ def hubert_config(
             )
     known = HubertConfig().to_dict()
     kept = {key: value for key, value in config.items() if key in known}
-    kept |= {"model_type": "hubert", "apply_spec_augment": False, "layerdrop": kept.get("layerdrop", 0.1)}
+    kept |= {
+        "model_type": "hubert",
+        "apply_spec_augment": False,
+        "layerdrop": kept.get("layerdrop", 0.1),
+    }
     kept = {key: value for key, value in kept.items() if key not in _SET_BY_TRANSFORMERS}
     try:
         settings = HubertConfig(**kept, attn_implementation=attention)
     except Exception as error:  # huggingface_hub's own kinds of validation error
-        raise InputError(f"config.json: {error}", "compare it with the model's published config") from error
+        raise InputError(
+            f"config.json: {error}", "compare it with the model's published config"
+        ) from error
     _check_rates(config, settings, sample_rate_hz, hop_length, receptive_field)
     return settings
 
 
-def build_hubert(settings: Any, state: Mapping[str, torch.Tensor] | None, *, seed: int | None) -> nn.Module:
+def build_hubert(
+    settings: Any, state: Mapping[str, torch.Tensor] | None, *, seed: int | None
+) -> nn.Module:
     """Return a float32 `HubertModel` on the CPU holding ``state``, or random weights of ``seed``.
 
     torch's global random state is left as it was. With ``state`` no random weights are drawn first.
@@ -85,11 +93,21 @@ def build_hubert(settings: Any, state: Mapping[str, torch.Tensor] | None, *, see
     return model
 
 
-_SET_BY_TRANSFORMERS = ("transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
+_SET_BY_TRANSFORMERS = (
+    "transformers_version",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "model_type",
+)
 
 
 def _check_rates(
-    config: Mapping[str, Any], settings: Any, sample_rate_hz: int, hop_length: int, receptive_field: int
+    config: Mapping[str, Any],
+    settings: Any,
+    sample_rate_hz: int,
+    hop_length: int,
+    receptive_field: int,
 ) -> None:
     hop, field = 1, 1
     for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
@@ -121,7 +139,7 @@ def _require_same(given: Mapping[str, torch.Tensor], expected: Mapping[str, torc
         raise InputError(
             f"the weights do not fit the model's config ({len(faults)} differences):\n"
             + "\n".join(f"  {fault}" for fault in faults),
-            "check that config.json belongs to these weights; heads are kept in a file of their own",
+            "check that config.json belongs to these weights; heads are kept in their own file",
         )
 
 

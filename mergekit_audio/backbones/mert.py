@@ -1,4 +1,4 @@
-"""The MERT family: HuBERT encoders of music at 24 kHz and 75 frames a second, without remote code."""
+"""The MERT family: HuBERT encoders of music, 24 kHz in and 75 frames a second out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Mert(Backbone):
-    """MERT (arXiv 2306.00107) on `transformers.HubertModel`, which computes what MERT's own code does."""
+    """MERT (arXiv 2306.00107) on `transformers.HubertModel`, which computes the same as MERT's code."""
 
     name: Literal["mert"] = "mert"
     attention: Literal["auto", "eager", "sdpa"] = "auto"
@@ -129,18 +129,20 @@ class Mert(Backbone):
         import torch
 
         if model.training:
-            raise ValueError("hidden states need a model in evaluation mode: call model.eval() first")
+            raise ValueError(
+                "hidden states need a model in evaluation mode: call model.eval() first"
+            )
         if wave.ndim != 2 or wave.shape[1] < self.receptive_field:
             raise InputError(
                 f"waveforms of shape {list(wave.shape)}; expected [clips, samples] with at least "
-                f"{self.receptive_field} samples ({self.receptive_field / self.sample_rate_hz:.4f} s)",
+                f"{self.receptive_field} samples (1/60 s)",
                 "leave out clips that are too short",
             )
         output = model(wave, output_hidden_states=True)
         return torch.stack([layer.float() for layer in output.hidden_states], dim=1)
 
     def attention_for(self, config: Mapping[str, Any], *, device: str, training: bool) -> str:
-        """Return the attention implementation: the field's, or the fastest measured for ``auto``."""
+        """Return the field's attention implementation, or the fastest measured for ``auto``."""
         if self.attention != "auto":
             return self.attention
         has_dropout = float(config.get("attention_dropout", 0.1)) > 0

@@ -61,7 +61,11 @@ class OpenTeacher(ABC):
 
     @abstractmethod
     def targets(self, wave: torch.Tensor) -> torch.Tensor:
-        """Return the targets of clean waveforms ``[B, S]``: codes ``[B, T, K]`` int64, or ``[B, T, F]`` float32."""
+        """Return the targets of clean waveforms ``[B, S]``.
+
+        Codes are int64 ``[B, T, K]``, spectra float32 ``[B, T, F]``; T is the backbone's number of
+        frames, 1 + (S - 400) // 320.
+        """
 
     @abstractmethod
     def head(self, hidden_size: int) -> nn.Module:
