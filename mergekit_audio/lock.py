@@ -1,4 +1,4 @@
-"""The lock of an output folder: what it was made of, what came out, and whether that still holds."""
+"""The lock of an output folder: what it was made of, what came out, does that still hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from mergekit_audio.recipe.base import Strict
 
 LOCK_NAME = "cmerge.lock.json"
 NOT_LOCKED = (LOCK_NAME, "logs")
-_PACKAGES = ("torch", "numpy", "safetensors", "transformers")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "transformers",
+    "accelerate",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+)
 _MISSING = "not found"
 
 
@@ -52,16 +62,25 @@ def verify(folder: Path, progress: Progress = silent) -> list[Difference]:
     """
     folder = Path(folder)
     lock = read_lock(folder)
-    found = recipe_digest(lock.recipe)
-    differences = (
-        [Difference("recipe", "recipe_digest", lock.recipe_digest, found)]
-        if found != lock.recipe_digest
-        else []
-    )
-    outputs = hash_outputs(folder, progress=progress)
-    differences += compare_outputs(lock.outputs, outputs)
+    differences = verify_recipe(lock)
+    differences += compare_outputs(lock.outputs, hash_outputs(folder, progress=progress))
     differences += verify_inputs(folder, lock, progress)
     return sorted(differences)
+
+
+def verify_recipe(lock: Lock) -> list[Difference]:
+    """Return where the locked recipe is not what the lock says of it, sorted."""
+    said = {"recipe_digest": lock.recipe_digest, "kind": lock.kind, "seed": lock.seed}
+    found = {
+        "recipe_digest": recipe_digest(lock.recipe),
+        "kind": lock.recipe.get("kind"),
+        "seed": lock.recipe.get("seed"),
+    }
+    return [
+        Difference("recipe", key, str(said[key]), str(found[key]))
+        for key in sorted(said)
+        if said[key] != found[key]
+    ]
 
 
 def verify_inputs(folder: Path, lock: Lock, progress: Progress = silent) -> list[Difference]:
@@ -229,7 +248,7 @@ def read_lock(folder: Path) -> Lock:
 def hash_outputs(
     folder: Path, exclude: Sequence[str] = NOT_LOCKED, progress: Progress = silent
 ) -> dict[str, str]:
-    """Return sha256 by relative name of every file of the folder, hidden and excluded ones aside."""
+    """Return sha256 by relative name of the folder's files, hidden and excluded ones aside."""
     paths = [
         path
         for path in sorted(Path(folder).rglob("*"))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
-from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors
 from mergekit_audio.lock import (
+    LOCK_NAME,
     Difference,
     Lock,
     compare_outputs,
     environment,
     hash_outputs,
     read_lock,
-    recipe_digest,
     recipe_root,
     verify_inputs,
+    verify_recipe,
 )
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 
@@ -32,31 +33,33 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge or a training wrote.
+        A folder that a merge, a training, an evaluation or a sweep wrote.
 
     Raises
     ------
     InputError
-        There is no lock, or it is of a kind that leaves no weights to rebuild.
+        There is no lock, or the recipe can't run here.
+    RecipeError
+        The locked recipe is not one of this version.
     """
     folder = Path(folder)
     lock = read_lock(folder)
-    if lock.kind not in ("merge", "train"):
-        raise InputError(
-            f"{folder}: a {lock.kind} can't be rebuilt, only a merge or a training",
-            "leave out --rebuild",
-        )
-    found = recipe_digest(lock.recipe)
-    if found != lock.recipe_digest:
-        return [Difference("recipe", "recipe_digest", lock.recipe_digest, found)]
-    if differences := verify_inputs(folder, lock, progress):
+    if differences := [*verify_recipe(lock), *verify_inputs(folder, lock, progress)]:
         return differences
     changes = _environment_changes(lock)
     for change in changes:
         progress(ProgressEvent("rebuild", 0, 1, str(change)))
-    outputs = _rebuilt_outputs(folder.resolve(), lock, progress)
-    differences = compare_outputs(lock.outputs, outputs)
+    expected = _without_locks(lock.outputs)
+    found = _without_locks(_rebuilt_outputs(folder.resolve(), lock, progress))
+    differences = compare_outputs(expected, found)
     return sorted([*differences, *changes]) if differences else []
+
+
+def _without_locks(outputs: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the locks of folders inside (a sweep's best merge): they tell another command."""
+    return {
+        name: digest for name, digest in outputs.items() if PurePosixPath(name).name != LOCK_NAME
+    }
 
 
 def _rebuilt_outputs(folder: Path, lock: Lock, progress: Progress) -> dict[str, str]:
@@ -72,6 +75,7 @@ def _rebuilt_outputs(folder: Path, lock: Lock, progress: Progress) -> dict[str, 
 
 
 def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None:
+    from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import from_dict
     from mergekit_audio.recipe.merge import MergeRecipe
     from mergekit_audio.recipe.train import TrainRecipe
@@ -82,9 +86,17 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None
 
         merge.run(merge.plan(recipe, root), output=output, progress=progress)
     elif isinstance(recipe, TrainRecipe):
-        from mergekit_audio.pretrain import run as pretrain
+        from mergekit_audio.pretrain.run import plan, run
 
-        pretrain.run(pretrain.plan(recipe, root), output=output, progress=progress)
+        run(plan(recipe, root), output=output, progress=progress)
+    elif isinstance(recipe, EvaluateRecipe):
+        from mergekit_audio.probe.run import evaluate
+
+        evaluate(recipe, root, output=output, progress=progress)
+    else:
+        from mergekit_audio.sweep.run import sweep
+
+        sweep(recipe, root, output=output, progress=progress)
 
 
 def _environment_changes(lock: Lock) -> list[Difference]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mergekit_audio.errors import InputError
 from mergekit_audio.merge.rounding import dtype_of, round_once
 from mergekit_audio.methods.base import TensorGroup
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -26,6 +27,11 @@ def merged_tensors(
 
     θ = θ_base + scale · Δ in float64, rounded once to the row's dtype. A copied tensor has the
     base's bits, or its values rounded once where the output dtype is another.
+
+    Raises
+    ------
+    InputError
+        An input has a value that is not finite, or a merged value does not fit the output's dtype.
     """
     for done, row in enumerate(plan.rows):
         progress(ProgressEvent("merge tensors", done, len(plan.rows), row.stored_name))
@@ -68,6 +74,11 @@ def apply_delta(
         What ``compute_delta`` returned.
     scale
         λ of all tensors that no override of the recipe sets; an override keeps its own λ.
+
+    Raises
+    ------
+    InputError
+        A merged value does not fit the output's dtype.
     """
     state: dict[str, torch.Tensor] = {}
     for row in sorted(plan.rows, key=lambda row: row.name):
@@ -85,16 +96,47 @@ def _merged(
         return base
     merged = torch.empty(base.shape, dtype=dtype)
     flat = merged.view(-1)
+    for part, values in _values(plan, row, base, scale, known):
+        flat[part] = round_once(values, dtype)
+        _check_range(plan, row, values, flat[part])
+    return merged
+
+
+def _values(
+    plan: MergePlan, row: PlanRow, base: torch.Tensor, scale: float, known: torch.Tensor | None
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield (place in the flat tensor, base + scale · Δ before rounding), flat and float64.
+
+    Product and sum are two roundings, never one fused, so that the bits do not depend on threads.
+    """
     if not scale:
-        for part, values in _base_slices(base, SLICE_ELEMENTS):
-            flat[part] = round_once(values, dtype)
+        yield from _base_slices(base, SLICE_ELEMENTS)
     elif known is not None:
         for part, values in _base_slices(base, SLICE_ELEMENTS):
-            flat[part] = round_once(known.view(-1)[part].mul(scale).add_(values), dtype)
+            yield part, known.view(-1)[part].mul(scale).add_(values)
     else:
         for part, values, delta in _deltas(plan, row, base):
-            flat[part] = round_once(delta.mul(scale).add_(values), dtype)
-    return merged
+            yield part, delta.mul(scale).add_(values)
+
+
+def _check_range(
+    plan: MergePlan, row: PlanRow, values: torch.Tensor, rounded: torch.Tensor
+) -> None:
+    """Raise ``InputError`` when a value is beyond the output's dtype."""
+    wide = rounded if rounded.element_size() > 1 else rounded.to(torch.float32)
+    if wide.isfinite().all():
+        return
+    lost = ~wide.isfinite()
+    if plan.recipe.allow_nonfinite:
+        lost &= values.isfinite()
+    if lost.any():
+        largest = torch.finfo(rounded.dtype).max
+        value = values[lost].abs().max().item()
+        raise InputError(
+            f"{row.stored_name}: {int(lost.sum())} merged values do not fit {row.dtype}: "
+            f"found {value:.6g}, its largest is {largest:.6g}",
+            "choose a wider dtype (--set dtype=float32), or a smaller scale",
+        )
 
 
 def _deltas(

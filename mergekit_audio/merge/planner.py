@@ -61,7 +61,7 @@ def plan(recipe: MergeRecipe, root: Path) -> MergePlan:
         base=base,
         models=tuple(models),
         rows=rows,
-        notes=tuple(_notes(base, models, entries, rows)),
+        notes=(*_idle_overrides(recipe, rows), *_notes(base, models, entries, rows)),
     )
 
 
@@ -237,6 +237,18 @@ def _digests(checkpoints: Sequence[Checkpoint]) -> list[str]:
         return list(executor.map(Checkpoint.digest, checkpoints))
 
 
+def _idle_overrides(recipe: MergeRecipe, rows: Sequence[PlanRow]) -> Iterator[str]:
+    """Say which overrides set the λ of no tensor, though their globs match some."""
+    overrides = recipe.scale.overrides if isinstance(recipe.scale, Scale) else []
+    used = {row.override for row in rows if not row.fixed}
+    seen: set[str] = set()
+    for i, each in enumerate(overrides):
+        if each.match not in used or each.match in seen:
+            reason = "earlier overrides, `exclude` and integer tensors leave it none"
+            yield f"scale.overrides[{i}] ({each.match!r}) sets λ of no tensor: {reason}"
+        seen.add(each.match)
+
+
 def _notes(
     base: Checkpoint,
     models: Sequence[Checkpoint],
@@ -261,4 +273,4 @@ def _changed_buffers(
         if base.index[row.name].dtype.startswith(("float", "bfloat")):
             continue
         if not base.tensor(row.name).equal(model.tensor(row.name)):
-            yield f"{source}: {row.stored_name} ({row.dtype}) differs from the base's, which is kept"
+            yield f"{source}: {row.stored_name} ({row.dtype}) is another; the base's is kept"

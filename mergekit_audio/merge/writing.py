@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mergekit_audio.report.card import CARD_NAME, CardFacts, CardInput, read_license, write_card
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, sha256_of_file, staged_folder, write_json
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
@@ -16,6 +15,7 @@ from mergekit_audio.merge.arithmetic import merged_tensors
 from mergekit_audio.merge.planner import MergePlan
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.merge import Scale
+from mergekit_audio.report.card import CARD_NAME, CardFacts, CardInput, read_license, write_card
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.writer import TensorSpec, copy_side_files, write_tensors
 
@@ -55,7 +55,7 @@ def run(
     _refuse_inputs_inside(plan, target)
     executor = ThreadPoolExecutor(1)
     try:
-        hashing = executor.submit(_locked_inputs, plan)
+        hashing = _start_hashing(plan, executor)
         with staged_folder(target, force=force) as staging:
             _write_weights(plan, staging, progress)
             copy_side_files(plan.base, staging)
@@ -67,7 +67,7 @@ def run(
                 target=target,
                 recipe=plan.recipe.model_dump(mode="json"),
                 root=plan.root,
-                inputs=hashing.result(),
+                inputs=_locked_inputs(plan, hashing),
                 overrides=overrides,
                 command=command,
             )
@@ -80,6 +80,11 @@ def run(
 
 def _refuse_inputs_inside(plan: MergePlan, target: Path) -> None:
     place = target.resolve()
+    if place == plan.root.resolve() or place in plan.root.resolve().parents:
+        raise InputError(
+            f"{target}: the output would replace the recipe's own folder",
+            "choose another output (--set output=…)",
+        )
     for checkpoint in (plan.base, *plan.models):
         folder = checkpoint.folder.resolve()
         if folder == place or place in folder.parents:
@@ -113,25 +118,38 @@ def _set_config_dtype(plan: MergePlan, staging: Path) -> None:
         write_json(path, {**config, **dict.fromkeys(stale, plan.recipe.dtype)})
 
 
-def _locked_inputs(plan: MergePlan) -> list[LockedInput]:
+def _start_hashing(plan: MergePlan, executor: ThreadPoolExecutor) -> list[dict[str, Future[str]]]:
+    """Hash the files of base and models, in this order, while the merge reads the same files."""
+    return [
+        {name: executor.submit(sha256_of_file, path) for name, path in _files(checkpoint)}
+        for checkpoint in (plan.base, *plan.models)
+    ]
+
+
+def _files(checkpoint: Checkpoint) -> list[tuple[str, Path]]:
+    """Return the files that were read, the input's card with its licence among them."""
+    files = {path.relative_to(checkpoint.folder).as_posix(): path for path in checkpoint.files()}
+    card = checkpoint.folder / CARD_NAME
+    if card.is_file():
+        files[CARD_NAME] = card
+    return sorted(files.items())
+
+
+def _locked_inputs(
+    plan: MergePlan, hashing: Sequence[Mapping[str, Future[str]]]
+) -> list[LockedInput]:
     sources = [("base", plan.recipe.base, plan.base)]
     for i, (entry, model) in enumerate(zip(plan.recipe.models, plan.models, strict=True)):
         sources.append((f"models[{i}]", entry.model, model))
     return [
         LockedInput(
-            name=name, source=source, content_digest=checkpoint.digest(), files=_hashes(checkpoint)
+            name=name,
+            source=source,
+            content_digest=checkpoint.digest(),
+            files={file: digest.result() for file, digest in files.items()},
         )
-        for name, source, checkpoint in sources
+        for (name, source, checkpoint), files in zip(sources, hashing, strict=True)
     ]
-
-
-def _hashes(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return sha256 of the files that were read; the input's card counts, for its licence is read."""
-    files = {path.relative_to(checkpoint.folder).as_posix(): path for path in checkpoint.files()}
-    card = checkpoint.folder / CARD_NAME
-    if card.is_file():
-        files[CARD_NAME] = card
-    return {name: sha256_of_file(path) for name, path in sorted(files.items())}
 
 
 def _card_facts(plan: MergePlan) -> CardFacts:

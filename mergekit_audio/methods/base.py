@@ -50,8 +50,8 @@ class MergeMethod(BaseModel, ABC):
     elementwise: ClassVar[bool] = False
     """Δ of an element depends on that element alone, so the engine may pass slices of a tensor."""
 
-    def check_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (an optional hook)
-        """Raise ``RecipeError`` when the method can't use these weights, before any work is done."""
+    def check_weights(self, weights: Sequence[float]) -> None:
+        """Raise ``RecipeError`` when the method can't use these weights, before any work."""
 
     @abstractmethod
     def merge_tensor(self, group: TensorGroup) -> torch.Tensor:

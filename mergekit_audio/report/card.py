@@ -1,4 +1,4 @@
-"""The model card: README.md with the hub's metadata, made from plain facts, the same bytes each time."""
+"""The model card: README.md with the hub's metadata, made from plain facts, always the same."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _KNOWN_REPOSITORIES = {
     "ntua-slp/CultureMERT-": "cc-by-nc-4.0",
 }
 _RESPONSIBLE_USE = """\
-A model reflects the recordings it learnt from, and no corpus stands for a whole tradition: schools, \
-regions, instruments and performers are missing from each of them. "Western" and "non-Western" are \
-shorthand for which corpora a score comes from. They lump together traditions that have little in \
-common, cut apart ones that have much, and say nothing about how music is made or heard. A score \
-that carries over from one corpus to another is a fact about these models and corpora, not evidence \
-that two musical cultures are alike. Before a use that touches performers or communities, ask whose \
-music it is, whether its terms allow the use, and whether they agree."""
+A model reflects the recordings it learnt from, and no corpus stands for a whole tradition: \
+schools, regions, instruments and performers are missing from each of them. "Western" and \
+"non-Western" are shorthand for which corpora a score comes from. They lump together traditions \
+that have little in common, cut apart ones that have much, and say nothing about how music is made \
+or heard. A score that carries over from one corpus to another is a fact about these models and \
+corpora, not evidence that two musical cultures are alike. Before a use that touches performers or \
+communities, ask whose music it is, whether its terms allow the use, and whether they agree."""
 
 
 @dataclass(frozen=True)
