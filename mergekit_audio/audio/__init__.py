@@ -1,0 +1,1 @@
+"""Recordings in: decoded, checked, resampled, and kept in a store by content."""

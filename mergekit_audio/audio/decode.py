@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SAMPLE_RATE_HZ = 24_000
 DECODER = f"1 libsndfile-{soundfile.__libsndfile_version__} soxr-{soxr.__version__} HQ"
 """Names what the samples depend on besides the file; part of the store's keys."""
-READABLE_SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
 
 _FORMATS = ("FLAC", "MP3", "OGG", "WAV", "WAVEX")
 _BLOCK_S = 30.0
@@ -85,7 +84,7 @@ def decode_blocks(
     end_s: float | None = None,
     block_s: float = _BLOCK_S,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield what ``decode`` returns in blocks of about ``block_s`` seconds, so that hours fit in RAM.
+    """Yield what ``decode`` returns in blocks of about ``block_s`` seconds, so hours fit in RAM.
 
     Raises
     ------
@@ -136,7 +135,7 @@ def _open(path: Path, source: str | IO[bytes]) -> soundfile.SoundFile:
     try:
         recording = soundfile.SoundFile(source)
     except (RuntimeError, TypeError) as error:
-        known = path.suffix.lower() in READABLE_SUFFIXES
+        known = path.suffix.lower() in integrity.READABLE_SUFFIXES
         problem = "is not a readable recording" if known else "is not in a supported format"
         raise RecordingError(
             path, f"{problem} (WAV, FLAC, OGG and MP3 are; {_reason(error)})", _CONVERT

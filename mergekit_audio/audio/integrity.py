@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mergekit_audio.audio.mpeg import skip_id3v2
 
+READABLE_SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+
 _STREAMED_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # "not known" as written by pipes
 _OGG_PAGE_BYTES = 65_307  # the longest page
 _END_OF_STREAM = 0x04

@@ -198,7 +198,7 @@ def _is_header(header: bytes) -> bool:
 
 
 def _frame_lengths(header: bytes) -> list[int]:
-    """Return the frame's length in bytes for each third header byte at this rate, 0 if not valid."""
+    """Return the frame's length in bytes for each third header byte at this rate, else 0."""
     version, layer, rate = _version(header), _layer(header), _sample_rate_hz(header)
     kbps = _BITRATES_KBPS[version == 3, layer]
     lengths = []

@@ -1,0 +1,153 @@
+"""What recordings a corpus holds: a folder of audio, or a manifest in JSONL or CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergekit_audio.audio.integrity import READABLE_SUFFIXES
+from mergekit_audio.audio.manifest import Row, read_rows
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import write_text
+
+MANIFEST_NAMES = ("manifest.jsonl", "manifest.csv")
+OTHER_AUDIO_SUFFIXES = (".aac", ".aif", ".aifc", ".aiff", ".ape", ".caf", ".m4a", ".wma", ".wv")
+"""Not readable, but taken from a folder all the same, so that the report names them."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One recording, or a window of one.
+
+    Parameters
+    ----------
+    id
+        Its name in the corpus.
+    path
+        The audio file.
+    split
+        ``train``, ``valid``, ``test`` or nothing.
+    tags
+        Labels, such as ``makam--hicaz``.
+    duration_s
+        As the manifest says.
+    start_s, end_s
+        The window in seconds of the file; ``None`` means its beginning and its end.
+    artist
+        Who plays, as the manifest says.
+    """
+
+    id: str
+    path: Path
+    split: str | None = None
+    tags: tuple[str, ...] = ()
+    duration_s: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    artist: str | None = None
+
+
+def load_tracks(source: Path) -> list[Track]:
+    """Return the tracks of a folder or of a manifest, sorted by id.
+
+    A folder that holds ``manifest.jsonl`` or ``manifest.csv`` means that manifest; any other folder
+    is searched with its sub-folders for audio files, hidden ones left out, and a file's id is its
+    path in the folder without the suffix (with it, where two files would share an id).
+
+    Raises
+    ------
+    InputError
+        The source is missing, holds no audio, or its manifest has faults; all of them are listed,
+        one a line, as ``file:line: column: problem``.
+    """
+    source = Path(source)
+    if source.is_dir():
+        manifests = [source / name for name in MANIFEST_NAMES if (source / name).is_file()]
+        if len(manifests) > 1:
+            raise InputError(
+                f"{source}: holds both {MANIFEST_NAMES[0]} and {MANIFEST_NAMES[1]}",
+                "name the one that you mean",
+            )
+        return _from_manifest(manifests[0]) if manifests else _from_folder(source)
+    if not source.exists():
+        raise InputError(
+            f"{source}: no such file or folder",
+            "expected a folder of recordings, or a manifest (.jsonl or .csv)",
+        )
+    return _from_manifest(source)
+
+
+def write_manifest(path: Path, tracks: Iterable[Track]) -> None:
+    """Write a JSONL manifest, sorted by id, with paths relative to it and without empty fields."""
+    path = Path(path)
+    lines = []
+    for track in sorted(tracks, key=lambda track: track.id):
+        relative = os.path.relpath(track.path, path.parent).replace(os.sep, "/")
+        fields: dict[str, Any] = {
+            "id": track.id,
+            "path": relative,
+            "split": track.split,
+            "tags": list(track.tags) or None,
+            "duration_s": track.duration_s,
+            "start_s": track.start_s,
+            "end_s": track.end_s,
+            "artist": track.artist,
+        }
+        row = {name: value for name, value in fields.items() if value is not None}
+        lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, "".join(lines))
+
+
+def _from_manifest(manifest: Path) -> list[Track]:
+    tracks = []
+    for row in read_rows(manifest):
+        tracks.append(_track(row, manifest.parent))
+    return sorted(tracks, key=lambda track: track.id)
+
+
+def _track(row: Row, folder: Path) -> Track:
+    fields = dict(row.fields)
+    return Track(path=folder / fields.pop("path"), **fields)
+
+
+def _from_folder(folder: Path) -> list[Track]:
+    paths = _audio_files(folder)
+    if not paths:
+        raise InputError(
+            f"{folder}: holds no audio files ({', '.join(READABLE_SUFFIXES)})",
+            "name a folder of recordings, or a manifest (.jsonl or .csv)",
+        )
+    stems = [path.relative_to(folder).with_suffix("") for path in paths]
+    shared = Counter(stems)
+    tracks = [
+        Track(id=printable(path.relative_to(folder) if shared[stem] > 1 else stem), path=path)
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    return sorted(tracks, key=lambda track: track.id)
+
+
+def printable(path: Path) -> str:
+    """Return a path as text with ``/``; bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """Return the audio files below a folder; links to folders are followed, loops are not."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in READABLE_SUFFIXES + OTHER_AUDIO_SUFFIXES and not name.startswith("."):
+                found.append(Path(parent) / name)
+    return found

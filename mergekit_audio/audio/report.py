@@ -1,0 +1,79 @@
+"""What preparing a corpus found: recordings that were left out, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+LEFT_OUT = ("undecodable", "silent", "too_short", "duplicated")
+KEPT = ("untagged",)
+_TITLES = {
+    "undecodable": "could not be decoded",
+    "silent": "silent",
+    "too_short": "too short",
+    "duplicated": "duplicated",
+    "untagged": "without tags (kept)",
+}
+
+
+class Finding(NamedTuple):
+    """A track, its file (relative to the corpus where it lies inside), and what was found."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """The findings of each kind, sorted by id; all but ``untagged`` were left out."""
+
+    undecodable: tuple[Finding, ...] = ()
+    silent: tuple[Finding, ...] = ()
+    too_short: tuple[Finding, ...] = ()
+    duplicated: tuple[Finding, ...] = ()
+    untagged: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(cls, findings: Iterable[tuple[str, Finding]]) -> PrepareReport:
+        """Sort ``(kind, finding)`` pairs into a report."""
+        kinds: dict[str, list[Finding]] = {kind: [] for kind in LEFT_OUT + KEPT}
+        for kind, finding in findings:
+            kinds[kind].append(finding)
+        return cls(**{kind: tuple(sorted(found)) for kind, found in kinds.items()})
+
+    @property
+    def left_out(self) -> int:
+        """How many tracks were left out."""
+        return sum(len(getattr(self, kind)) for kind in LEFT_OUT)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of findings of each kind."""
+        return {kind: len(getattr(self, kind)) for kind in LEFT_OUT + KEPT}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the findings as plain values, ``kind: [{id, path, reason}, …]``."""
+        return {
+            kind: [finding._asdict() for finding in getattr(self, kind)] for kind in LEFT_OUT + KEPT
+        }
+
+    def lines(self, most: int | None = None) -> list[str]:
+        """Return the report for people: a heading a kind, then its tracks.
+
+        Parameters
+        ----------
+        most
+            Tracks listed of a kind; how many more there are is said. ``None`` lists all.
+        """
+        lines = []
+        for kind in LEFT_OUT + KEPT:
+            findings = getattr(self, kind)
+            if not findings:
+                continue
+            lines.append(f"{_TITLES[kind]}: {len(findings)}")
+            listed = findings if most is None else findings[:most]
+            lines += [f"  {finding.path}: {finding.reason}" for finding in listed]
+            if len(listed) < len(findings):
+                lines.append(f"  and {len(findings) - len(listed)} more")
+        return lines
