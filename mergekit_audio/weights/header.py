@@ -143,7 +143,9 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> HeaderEntry:
         _refuse(path, f"bad header: {name!r} can't be a tensor's name")
     where = f"tensor {name!r}"
     if not isinstance(value, dict) or sorted(value) != ["data_offsets", "dtype", "shape"]:
-        _refuse(path, f"{where}: expected the keys dtype, shape and data_offsets, found {_short(value)}")
+        _refuse(
+            path, f"{where}: expected the keys dtype, shape and data_offsets, found {_short(value)}"
+        )
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         _refuse(path, f"{where}: unknown dtype {_short(dtype)}; known: {', '.join(DTYPES)}")

@@ -37,7 +37,9 @@ def resolve(source: str, root: Path) -> Path:
         There is no such folder or repo, the hub can't be reached, or the name is neither.
     """
     if not source:
-        raise InputError("empty checkpoint name", "give a folder, or a hub repo id org/name@revision")
+        raise InputError(
+            "empty checkpoint name", "give a folder, or a hub repo id org/name@revision"
+        )
     local = Path(root) / Path(source).expanduser()
     if local.exists():
         return local

@@ -1,0 +1,218 @@
+"""Write tensors to safetensors files as they come, one in memory at a time, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import staged_file, write_json
+from mergekit_audio.weights.checkpoint import SIDE_FILES, Checkpoint
+from mergekit_audio.weights.header import DTYPES
+from mergekit_audio.weights.locate import INDEX_SUFFIX
+
+_FORMAT_NAMES = {torch_name: name for name, (torch_name, _) in DTYPES.items()}
+# The safetensors library's own order: wide dtypes first, so that every tensor is aligned.
+_DTYPE_ORDER = {torch_name: place for place, torch_name in enumerate(_FORMAT_NAMES)}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor to be written: its name in the file, its shape and torch's name of the dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return math.prod(self.shape) * DTYPES[_FORMAT_NAMES[self.dtype]][1]
+
+
+def write_tensors(
+    folder: Path,
+    specs: Sequence[TensorSpec],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    *,
+    max_shard_bytes: int = 5_000_000_000,
+    metadata: Mapping[str, str] | None = None,
+    stem: str = "model",
+) -> list[Path]:
+    """Write ``model.safetensors``, or numbered shards and their index, and return the files.
+
+    Every file has a temporary name until all are complete; an error leaves nothing.
+
+    Parameters
+    ----------
+    folder
+        An existing folder.
+    specs
+        What will come, in this order; the headers are made from it.
+    tensors
+        Name and values, in the order of ``specs``; cast once to the spec's dtype.
+    max_shard_bytes
+        A new shard begins before a tensor that would make the data longer than this; a tensor is
+        never split.
+    metadata
+        Strings in the header; ``{"format": "pt"}`` by default, without which transformers refuses
+        the file.
+    stem
+        The files' name before ``.safetensors``.
+
+    Raises
+    ------
+    InputError
+        The folder can't be written, the disk is full, other weights of the same stem would stay
+        beside the new ones, or a value is too large for the spec's dtype.
+    ValueError
+        ``specs`` repeat a name or hold a dtype that the format lacks, or ``tensors`` are not what
+        ``specs`` say.
+    """
+    _check_specs(specs, max_shard_bytes)
+    shards = _split(specs, max_shard_bytes)
+    names = [_shard_name(stem, i, len(shards)) for i in range(len(shards))]
+    index_name = f"{stem}.safetensors{INDEX_SUFFIX}"
+    paths = [folder / name for name in names]
+    if len(shards) > 1:
+        paths.append(folder / index_name)
+    _refuse_stale(folder, stem, paths)
+    header_metadata = {"format": "pt"} if metadata is None else metadata
+    source = iter(tensors)
+    with contextlib.ExitStack() as stack:
+        staged = [stack.enter_context(staged_file(path)) for path in paths]
+        for target, shard in zip(staged, shards, strict=False):  # the index file has no shard
+            _write_shard(target, shard, source, header_metadata)
+        if (surplus := next(source, None)) is not None:
+            raise ValueError(f"tensor {surplus[0]!r} comes after the last of the specs")
+        if len(shards) > 1:
+            write_json(staged[-1], _index(names, shards))
+    return sorted(paths)
+
+
+def copy_side_files(base: Checkpoint, folder: Path) -> list[Path]:
+    """Copy ``config.json`` and ``preprocessor_config.json``, those that the base has."""
+    copied = []
+    for name in SIDE_FILES:
+        source = base.folder / name
+        if source.is_file():
+            with staged_file(folder / name) as staging:
+                shutil.copyfile(source, staging)
+            copied.append(folder / name)
+    return copied
+
+
+def _check_specs(specs: Sequence[TensorSpec], max_shard_bytes: int) -> None:
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes is {max_shard_bytes}, expected at least 1")
+    if not specs:
+        raise ValueError("no tensors to write")
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.dtype not in _FORMAT_NAMES:
+            raise ValueError(f"tensor {spec.name!r}: safetensors has no dtype {spec.dtype}")
+        if spec.name in seen or spec.name in ("", "__metadata__"):
+            raise ValueError(f"{spec.name!r} is a repeated or impossible tensor name")
+        seen.add(spec.name)
+
+
+def _split(specs: Sequence[TensorSpec], max_shard_bytes: int) -> list[list[TensorSpec]]:
+    shards: list[list[TensorSpec]] = [[]]
+    used = 0
+    for spec in specs:
+        if shards[-1] and used + spec.nbytes > max_shard_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(spec)
+        used += spec.nbytes
+    return shards
+
+
+def _shard_name(stem: str, place: int, count: int) -> str:
+    if count == 1:
+        return f"{stem}.safetensors"
+    return f"{stem}-{place + 1:05d}-of-{count:05d}.safetensors"
+
+
+def _refuse_stale(folder: Path, stem: str, paths: Sequence[Path]) -> None:
+    patterns = (f"{stem}.safetensors", f"{stem}-*-of-*.safetensors", f"{stem}.safetensors.*")
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    stale = [path.name for path in found if path not in paths]
+    if stale:
+        raise InputError(
+            f"{folder}: already holds other weights: {', '.join(stale)}",
+            "write to a new folder, or remove them first",
+        )
+
+
+def _write_shard(
+    path: Path,
+    specs: Sequence[TensorSpec],
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    metadata: Mapping[str, str],
+) -> None:
+    header, starts = _header(specs, metadata)
+    with open(path, "wb") as stream:
+        stream.write(header)
+        for spec in specs:
+            name, tensor = next(tensors, ("", None))
+            if tensor is None:
+                raise ValueError(f"tensor {spec.name!r} did not come")
+            stream.seek(len(header) + starts[spec.name])
+            _write_tensor(stream, spec, name, tensor)
+            del tensor
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _header(
+    specs: Sequence[TensorSpec], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    content: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    starts: dict[str, int] = {}
+    position = 0
+    for spec in sorted(specs, key=lambda spec: (-_DTYPE_ORDER[spec.dtype], spec.name)):
+        starts[spec.name] = position
+        content[spec.name] = {
+            "dtype": _FORMAT_NAMES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [position, position + spec.nbytes],
+        }
+        position += spec.nbytes
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, starts
+
+
+def _write_tensor(stream: BinaryIO, spec: TensorSpec, name: str, tensor: torch.Tensor) -> None:
+    if name != spec.name or tuple(tensor.shape) != spec.shape:
+        raise ValueError(
+            f"got tensor {name!r} {list(tensor.shape)}, expected {spec.name!r} {list(spec.shape)}"
+        )
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    values = tensor.detach().cpu()
+    if values.dtype != dtype:
+        if values.is_floating_point() != dtype.is_floating_point:
+            raise ValueError(f"tensor {name!r} is {values.dtype}, expected {dtype}")
+        values = values.to(dtype)
+        if dtype.is_floating_point and bool(torch.isinf(values).any() > torch.isinf(tensor).any()):
+            raise InputError(
+                f"tensor {name!r}: a value is too large for {spec.dtype}",
+                "choose a wider dtype for the output",
+            )
+    stream.write(values.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+
+
+def _index(names: Sequence[str], shards: Sequence[Sequence[TensorSpec]]) -> dict[str, Any]:
+    placed = {spec.name: file for file, shard in zip(names, shards, strict=True) for spec in shard}
+    total = sum(spec.nbytes for shard in shards for spec in shard)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
