@@ -1,4 +1,4 @@
-"""The recipes that come with the package: in the wheel, or in the checkout of an editable install."""
+"""The recipes that come with the package: in the wheel, or beside it in a checkout."""
 
 from __future__ import annotations
 

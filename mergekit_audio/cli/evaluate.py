@@ -1,0 +1,67 @@
+"""Commands of the panel Evaluate: evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_audio.cli.options import (
+    DryRun,
+    Force,
+    Json,
+    NoProgress,
+    Quiet,
+    RecipeFile,
+    RunOptions,
+    Set,
+)
+from mergekit_audio.cli.output import shown
+from mergekit_audio.cli.running import Finished, Job, run_recipe
+
+if TYPE_CHECKING:
+    from mergekit_audio.lock import Lock
+    from mergekit_audio.recipe.load import LoadedRecipe
+
+
+def evaluate(
+    recipe: RecipeFile,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Probe frozen encoders on tagging tasks: ROC-AUC and average precision, mean ± std over seeds.
+
+    Stopped, the same command goes on where it was.
+
+    Example: cmerge evaluate evaluate.yaml --set "seeds=[0]"
+    """
+    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
+    run_recipe(Job("evaluate", "evaluate", _plan, _run, _finish), recipe, options)
+
+
+def _plan(loaded: LoadedRecipe) -> Any:
+    from mergekit_audio.probe import run as engine
+    from mergekit_audio.recipe.evaluate import EvaluateRecipe
+
+    assert isinstance(loaded.recipe, EvaluateRecipe)
+    return engine.plan(loaded.recipe, loaded.root)
+
+
+def _run(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
+    from mergekit_audio.probe import run as engine
+    from mergekit_audio.recipe.evaluate import EvaluateRecipe
+
+    assert isinstance(loaded.recipe, EvaluateRecipe)
+    return engine.evaluate(loaded.recipe, loaded.root, **keywords)
+
+
+def _finish(target: Path, lock: Lock) -> Finished:
+    summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
+    table = (target / "table.md").read_text(encoding="utf-8")
+    models, tasks = len(lock.recipe["models"]), len(lock.recipe["tasks"])
+    what = f"probed {models} model{'s'[: models > 1]} on {tasks} task{'s'[: tasks > 1]}"
+    return Finished(what, f"read {shown(target / 'table.md')}", table, {"summary": summary})

@@ -1,0 +1,158 @@
+"""Commands of the panel Merge: merge, sweep-lambda, inspect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mergekit_audio.cli.options import (
+    DryRun,
+    Force,
+    Json,
+    NoProgress,
+    Quiet,
+    RecipeFile,
+    RunOptions,
+    Set,
+)
+from mergekit_audio.cli.output import Output, outline, shown
+from mergekit_audio.cli.progress import reporting
+from mergekit_audio.cli.running import Finished, Job, run_recipe
+from mergekit_audio.progress import ProgressEvent
+
+if TYPE_CHECKING:
+    from mergekit_audio.lock import Lock
+    from mergekit_audio.recipe.load import LoadedRecipe
+
+
+def merge(
+    recipe: RecipeFile,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Merge models into a base: θ = θ_base + λ · Δ.
+
+    Example: cmerge merge culturemert_ta.yaml --set scale=0.2 --dry-run
+    """
+    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
+    job = Job("merge", "merge", _plan_merge, _run_merge, _merged, preview=_merge_preview)
+    run_recipe(job, recipe, options)
+
+
+def sweep_lambda(
+    recipe: RecipeFile,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Merge at many λ, probe each merge, choose λ on validation and report on test.
+
+    Trains cultures whose models are missing. Stopped, the same command goes on where it was.
+
+    Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
+    """
+    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
+    run_recipe(Job("sweep-lambda", "sweep", _plan_sweep, _run_sweep, _swept), recipe, options)
+
+
+def inspect(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A checkpoint folder or org/name@revision.", show_default=False
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Compare with this checkpoint: the task vector's statistics."
+        ),
+    ] = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Show what a checkpoint holds, or what training changed beside a base.
+
+    Example: cmerge inspect runs/makam --base m-a-p/MERT-v1-95M
+    """
+    from mergekit_audio.weights.inspect import inspect_checkpoint, inspect_pair
+
+    with reporting(enabled=not (quiet or no_progress)) as progress:
+        progress(ProgressEvent("read tensors", 0, 1, model))
+        value: dict[str, Any]
+        if base is None:
+            value = inspect_checkpoint(model, root=Path())
+        else:
+            value = inspect_pair(model, base, root=Path())
+        progress(ProgressEvent("read tensors", 1, 1))
+    if not tensors:
+        value = {key: item for key, item in value.items() if key != "tensors"}
+    Output(as_json, quiet).data(outline(value), value)
+
+
+def _plan_merge(loaded: LoadedRecipe) -> Any:
+    from mergekit_audio import merge as engine
+    from mergekit_audio.recipe.merge import MergeRecipe
+
+    assert isinstance(loaded.recipe, MergeRecipe)
+    return engine.plan(loaded.recipe, loaded.root)
+
+
+def _run_merge(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
+    from mergekit_audio import merge as engine
+
+    return engine.run(plan, **keywords)
+
+
+def _merged(target: Path, lock: Lock) -> Finished:
+    models = lock.recipe["models"]
+    count = f"{len(models)} model" + ("s" if len(models) != 1 else "")
+    what = f"merged {count} by {lock.recipe['method']['name']}"
+    return Finished(what, f"cmerge verify {shown(target)} --rebuild")
+
+
+def _merge_preview(plan: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the rows of merged tensors, which are the rule; name those that are copied."""
+    copied = [
+        {"tensor": row["name"], "because": row["reason"]}
+        for row in plan["tensors"]
+        if row["action"] == "copy"
+    ]
+    return {**{key: item for key, item in plan.items() if key != "tensors"}, "copied": copied}
+
+
+def _plan_sweep(loaded: LoadedRecipe) -> Any:
+    from mergekit_audio import sweep as engine
+    from mergekit_audio.recipe.sweep import SweepRecipe
+
+    assert isinstance(loaded.recipe, SweepRecipe)
+    return engine.plan(loaded.recipe, loaded.root)
+
+
+def _run_sweep(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
+    from mergekit_audio import sweep as engine
+    from mergekit_audio.recipe.sweep import SweepRecipe
+
+    assert isinstance(loaded.recipe, SweepRecipe)
+    return engine.sweep(loaded.recipe, loaded.root, **keywords)
+
+
+def _swept(target: Path, lock: Lock) -> Finished:
+    summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
+    table = (target / "table.md").read_text(encoding="utf-8")
+    best = shown(target / "best") if (target / "best").is_dir() else ""
+    then = f"cmerge verify {best}" if best else "add --set write_best=true to write the best merge"
+    count = len(lock.recipe["scales"])
+    return Finished(f"swept {count} values of λ", then, text=table, extra={"summary": summary})

@@ -1,0 +1,51 @@
+"""The options that commands share, each spelled and explained once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mergekit_audio.cli.output import Output
+
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the recipe, e.g. scale=0.3. Repeatable; kept in the lock.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, no progress lines.")]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The shared options of one run of a recipe."""
+
+    overrides: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    force: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    no_progress: bool = False
+
+    @property
+    def output(self) -> Output:
+        """Where the command speaks."""
+        return Output(as_json=self.as_json, quiet=self.quiet)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars or lines are shown."""
+        return not (self.quiet or self.no_progress)

@@ -1,0 +1,112 @@
+"""What commands say: data on stdout (text or JSON), talk on stderr, only from the main process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergekit_audio.errors import CmergeError
+
+
+@dataclass(frozen=True)
+class Output:
+    """The two streams of one command.
+
+    Parameters
+    ----------
+    as_json
+        Data is one JSON document instead of text.
+    quiet
+        No talk: only data and errors.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+
+    def data(self, text: str, value: Any) -> None:
+        """Write the command's result to stdout: ``text`` for people, or ``value`` as JSON."""
+        if not is_main_process():
+            return
+        if self.as_json:
+            text = json.dumps(value, indent=2, ensure_ascii=False)
+        if text:
+            sys.stdout.write(text.rstrip("\n") + "\n")
+
+    def talk(self, line: str) -> None:
+        """Write one line to stderr, unless quiet."""
+        if not self.quiet and is_main_process():
+            sys.stdout.flush()
+            sys.stderr.write(line + "\n")
+
+    def closing(self, what: str, where: Path | str, seconds: float, then: str) -> None:
+        """Write the last line: what was done, where it is, how long it took, what comes next."""
+        self.talk(f"{what} -> {shown(where)} in {duration(seconds)}; next: {then}")
+
+
+def error_text(error: CmergeError) -> str:
+    """Return an error as written to stderr: the message, a blank line, and the hint."""
+    text = f"{error.message}\n"
+    return f"{text}\nhint: {error.hint}\n" if error.hint else text
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks: under torchrun only rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as people would type it: relative where it lies below the current folder."""
+    absolute = Path(os.path.abspath(path))
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def duration(seconds: float) -> str:
+    """Return ``0.4 s``, ``3 min 12 s`` or ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def outline(value: Any, indent: int = 0) -> str:
+    """Return nested mappings and lists as indented lines, close to YAML, for people to read."""
+    space = "  " * indent
+    if isinstance(value, dict):
+        return "".join(_entry(f"{space}{key}:", item, indent) for key, item in value.items())
+    if isinstance(value, list):
+        return "".join(_entry(f"{space}-", item, indent) for item in value)
+    return f"{space}{_scalar(value)}\n"
+
+
+def _entry(label: str, item: Any, indent: int) -> str:
+    if isinstance(item, dict | list) and not item:
+        return f"{label} none\n"
+    if isinstance(item, dict) and label.endswith("-"):
+        pairs = ", ".join(f"{key} {_scalar(part)}" for key, part in item.items())
+        return f"{label} {pairs}\n"
+    if isinstance(item, list) and not any(isinstance(part, dict | list) for part in item):
+        return f"{label} {', '.join(_scalar(part) for part in item)}\n"
+    if isinstance(item, dict | list):
+        return f"{label}\n{outline(item, indent + 1)}"
+    return f"{label} {_scalar(item)}\n"
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_scalar(part)}" for key, part in value.items()) + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(part) for part in value) + "]"
+    return str(value)

@@ -1,0 +1,131 @@
+"""Show an engine's progress: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergekit_audio.cli.output import duration, is_main_process
+from mergekit_audio.progress import Progress, ProgressEvent, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_WORTH_A_LINE = 1.0
+
+
+@contextlib.contextmanager
+def reporting(*, enabled: bool) -> Iterator[Progress]:
+    """Yield the callback for engines: bars, lines, or nothing when not ``enabled``."""
+    if not enabled or not is_main_process():
+        yield silent
+        return
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield Lines()
+        return
+    from rich.console import Console
+
+    with Bars(Console(stderr=True)) as bars:
+        yield bars
+
+
+class Lines:
+    """Plain lines on stderr: one when a task starts, then every ten seconds, one when it ends."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.started: dict[str, float] = {}
+        self.last_line: dict[str, float] = {}
+        self.finished: set[str] = set()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Write a line if it is time for one."""
+        now = time.monotonic()
+        with self.lock:
+            ends = _ends(event)
+            if event.task in self.finished and not ends:
+                self.finished.discard(event.task)
+                del self.started[event.task]
+            first = event.task not in self.started
+            begun = self.started.setdefault(event.task, now)
+            news = ends and event.task not in self.finished and now - begun >= SECONDS_WORTH_A_LINE
+            due = not ends and now - self.last_line.get(event.task, begun) >= SECONDS_BETWEEN_LINES
+            if ends:
+                self.finished.add(event.task)
+            if first or news or due:
+                self.last_line[event.task] = now
+                sys.stderr.write(_line(event, now - begun) + "\n")
+                sys.stderr.flush()
+
+
+class Bars:
+    """One rich bar for each running task; a finished one leaves a line if it took a second."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.table import Column
+
+        note_column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        self.lock = threading.Lock()
+        self.rows: dict[str, tuple[Any, float]] = {}
+        self.view = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False, style="dim", table_column=note_column),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+
+    def __enter__(self) -> Bars:
+        """Start drawing."""
+        self.view.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Stop drawing and give the cursor back."""
+        self.view.stop()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Draw the event."""
+        with self.lock:
+            if event.task not in self.rows:
+                if _ends(event):
+                    return
+                row = self.view.add_task(event.task, total=event.total, note="")
+                self.rows[event.task] = (row, time.monotonic())
+            row, begun = self.rows[event.task]
+            self.view.update(row, completed=event.done, total=event.total, note=event.note)
+            if _ends(event):
+                self.view.remove_task(row)
+                del self.rows[event.task]
+                seconds = time.monotonic() - begun
+                if seconds >= SECONDS_WORTH_A_LINE:
+                    self.view.console.print(_line(event, seconds), markup=False, highlight=False)
+
+
+def _ends(event: ProgressEvent) -> bool:
+    return event.total is not None and event.done >= event.total
+
+
+def _line(event: ProgressEvent, seconds: float) -> str:
+    total = f"/{event.total}" if event.total is not None else ""
+    time_text = f" in {duration(seconds)}" if seconds >= SECONDS_WORTH_A_LINE else ""
+    note = f" ({event.note})" if event.note else ""
+    return f"{event.task}: {event.done}{total}{time_text}{note}"
