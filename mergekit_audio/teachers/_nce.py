@@ -35,7 +35,7 @@ class CodebookHead(nn.Module):
         self.label_embs = nn.Parameter(torch.empty(codebooks, rows, final_size).uniform_())
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the cosine similarities ``[K, N, C]`` of frames ``[N, D]`` to every code, in float32."""
+        """Return the cosines ``[K, N, C]`` of frames ``[N, D]`` with every code, in float32."""
         codebooks, _, final_size = self.label_embs.shape
         projected = self.final_proj(frames).float().view(-1, codebooks, final_size)
         queries = functional.normalize(projected, dim=-1, eps=_EPSILON).transpose(0, 1)
@@ -102,7 +102,7 @@ class OpenCodebookTeacher(OpenTeacher):
         self.temperature = temperature
 
     def head(self, hidden_size: int) -> nn.Module:
-        """Return a new :class:`CodebookHead` (``final_proj.weight``, ``final_proj.bias``, ``label_embs``)."""
+        """Return a new head with ``final_proj.weight``, ``final_proj.bias``, ``label_embs``."""
         return CodebookHead(hidden_size, self.codebooks, self.rows, self.final_size)
 
     def loss(
