@@ -46,7 +46,7 @@ def make_mert_checkpoint(
     """Write weights, config.json and preprocessor_config.json, and return the folder.
 
     `overrides` change the preset's config; `perturb_of` is a checkpoint to which noise of standard
-    deviation `perturb_scale` is added (integers are copied); `extra` tensors are written as they are.
+    deviation `perturb_scale` is added; `extra` tensors are written as they are.
     Safetensors are streamed, so that the 95m preset needs the memory of its largest tensor.
     """
     folder = Path(folder)

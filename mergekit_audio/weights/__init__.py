@@ -1,0 +1,1 @@
+"""Checkpoints: reading, comparing, subtracting and writing them."""

@@ -1,4 +1,4 @@
-"""A lazy view of a checkpoint: its tensors by canonical name, read one at a time from mapped files."""
+"""A lazy view of a checkpoint: tensors by canonical name, read one at a time from mapped files."""
 
 from __future__ import annotations
 
@@ -233,8 +233,8 @@ def _nonfinite(info: TensorInfo, tensor: torch.Tensor) -> InputError:
     nans = int(torch.isnan(values).sum())
     infinite = int(values.numel() - torch.isfinite(values).sum()) - nans
     return InputError(
-        f"{info.shard}: tensor {info.stored_name!r} holds {nans} NaN and {infinite} infinite values "
-        f"of {tensor.numel()}",
+        f"{info.shard}: tensor {info.stored_name!r} holds {nans} NaN and {infinite} "
+        f"infinite values of {tensor.numel()}",
         "the training run diverged or the file is damaged; to use it all the same set "
         "allow_nonfinite: true",
     )

@@ -49,7 +49,7 @@ _LENGTH_BYTES = 8
 
 @dataclass(frozen=True)
 class HeaderEntry:
-    """One tensor of a file: torch's name of its dtype, its shape, its bytes ``[start, end)`` of the file."""
+    """One tensor of a file: torch's name of its dtype, its shape, its place ``[start, end)``."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -183,8 +183,8 @@ def _check_contiguous(
             problem = "leaves a hole" if entry.start > position else "overlaps the one before"
             _refuse(
                 path,
-                f"tensor {name!r}: {problem}: it begins at byte {entry.start - data_start:,} of the "
-                f"data, expected {position - data_start:,}",
+                f"tensor {name!r}: {problem}: it begins at byte {entry.start - data_start:,} of "
+                f"the data, expected {position - data_start:,}",
             )
         position = entry.end
     surplus = data_start + data_bytes - position

@@ -20,7 +20,7 @@ _WEIGHT_PATTERNS = (
 
 
 def resolve(source: str, root: Path) -> Path:
-    """Return the folder or file that a checkpoint's source names, fetching it from the hub if need be.
+    """Return the folder or file that a source names, fetching it from the hub if need be.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _snapshot(repo_id: str, revision: str | None, local: Path) -> Path:
         for patterns in _WEIGHT_PATTERNS[1:]:
             if any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
                 break
-            # The commit that the first call found, so that a push in between can't mix two versions.
+            # The commit that the first call found: a push in between can't mix two versions.
             _download(repo_id, folder.name, list(patterns), local)
     return folder
 
@@ -84,8 +84,8 @@ def _download(repo_id: str, revision: str | None, patterns: list[str], local: Pa
         raise InputError(
             f"{shown}: not in the hub's cache, and the hub can't be reached "
             f"(nor is there a folder {local})",
-            f"on a machine with internet run 'hf download {repo_id}', then set HF_HOME to that cache; "
-            "unset HF_HUB_OFFLINE to download here",
+            f"on a machine with internet run 'hf download {repo_id}', then set HF_HOME to that "
+            "cache; unset HF_HUB_OFFLINE to download here",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise InputError(

@@ -136,7 +136,7 @@ def _read_weight_map(index_file: Path) -> dict[str, Any]:
 
 
 def _inside(folder: Path, index_file: Path, name: Any) -> Path:
-    """Return the path of a shard; names are compared as text, since the hub's cache is all links."""
+    """Return the path of a shard; judged as text, since the hub's cache is all links."""
     if isinstance(name, str) and name and "\\" not in name:
         posix = PurePosixPath(name)
         inside = posix.parts and not posix.is_absolute() and ".." not in posix.parts

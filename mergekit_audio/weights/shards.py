@@ -16,6 +16,9 @@ from mergekit_audio.weights.header import read_header
 
 FileFormat = Literal["safetensors", "torch"]
 
+Entries = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Stored name -> (torch's name of the dtype, shape), sorted by name."""
+
 
 def open_shard(path: Path, file_format: FileFormat) -> Shard:
     """Read what a file holds, without its values.
@@ -35,8 +38,7 @@ class Shard(Protocol):
     """One weight file."""
 
     path: Path
-    entries: Mapping[str, tuple[str, tuple[int, ...]]]
-    """Stored name -> (torch's name of the dtype, shape), sorted by name."""
+    entries: Entries
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor by its stored name, mapped from the file."""
@@ -56,7 +58,9 @@ class SafetensorsShard:
                     "does not know",
                     "install a newer torch",
                 )
-        self.entries = {name: (entry.dtype, entry.shape) for name, entry in self._header.items()}
+        self.entries: Entries = {
+            name: (entry.dtype, entry.shape) for name, entry in self._header.items()
+        }
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor by its stored name; writing to it does not reach the file."""
@@ -81,7 +85,7 @@ class SafetensorsShard:
 
 
 class TorchShard:
-    """A file of ``torch.save`` that holds a flat dictionary of tensors; read without running code."""
+    """A file of ``torch.save`` that holds a flat dictionary of tensors; no code of it is run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +100,7 @@ class TorchShard:
         for name in sorted(content, key=str):
             _check_tensor(path, name, content[name])
             self._tensors[name] = content[name].detach()
-        self.entries = {
+        self.entries: Entries = {
             name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
             for name, tensor in self._tensors.items()
         }

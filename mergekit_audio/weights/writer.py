@@ -19,6 +19,7 @@ from mergekit_audio.files import staged_file, write_json
 from mergekit_audio.weights.checkpoint import SIDE_FILES, Checkpoint
 from mergekit_audio.weights.header import DTYPES
 from mergekit_audio.weights.locate import INDEX_SUFFIX
+from mergekit_audio.weights.rounding import round_once
 
 _FORMAT_NAMES = {torch_name: name for name, (torch_name, _) in DTYPES.items()}
 # The safetensors library's own order: wide dtypes first, so that every tensor is aligned.
@@ -203,8 +204,8 @@ def _write_tensor(stream: BinaryIO, spec: TensorSpec, name: str, tensor: torch.T
     if values.dtype != dtype:
         if values.is_floating_point() != dtype.is_floating_point:
             raise ValueError(f"tensor {name!r} is {values.dtype}, expected {dtype}")
-        values = values.to(dtype)
-        if dtype.is_floating_point and bool(torch.isinf(values).any() > torch.isinf(tensor).any()):
+        values = round_once(values, dtype)
+        if int(torch.isinf(values).sum()) > int(torch.isinf(tensor).sum()):
             raise InputError(
                 f"tensor {name!r}: a value is too large for {spec.dtype}",
                 "choose a wider dtype for the output",
