@@ -1,4 +1,4 @@
-"""Run a recipe by its engine: load, plan, stop at --dry-run, run with progress, say what it made."""
+"""Run a recipe by its engine: load, plan, stop at --dry-run, run, say what came out."""
 
 from __future__ import annotations
 
