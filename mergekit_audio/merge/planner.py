@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -234,7 +234,8 @@ def _groups(names: Iterable[str]) -> list[str]:
 def _digests(checkpoints: Sequence[Checkpoint]) -> list[str]:
     workers = min(len(checkpoints), os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as executor:
-        return list(executor.map(Checkpoint.digest, checkpoints))
+        jobs = [executor.submit(checkpoint.digest) for checkpoint in checkpoints]
+    return _each(jobs, Future.result, InputError)
 
 
 def _idle_overrides(recipe: MergeRecipe, rows: Sequence[PlanRow]) -> Iterator[str]:

@@ -45,6 +45,8 @@ class MergeMethod(BaseModel, ABC):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
 
+    name: str
+    """The method's name, its module's."""
     reference: ClassVar[str]
     """The paper: title, arXiv id, equation."""
     elementwise: ClassVar[bool] = False

@@ -194,7 +194,12 @@ def _metadata(facts: CardFacts) -> dict[str, Any]:
 
 
 def _licenses(facts: CardFacts) -> list[str | None]:
-    return [entry.license for entry in (*facts.inputs, *facts.corpora)]
+    return [license_name for _, license_name in _sources(facts)]
+
+
+def _sources(facts: CardFacts) -> list[tuple[str, str | None]]:
+    inputs = [(entry.source, entry.license) for entry in facts.inputs]
+    return inputs + [(corpus.source, corpus.license) for corpus in facts.corpora]
 
 
 def _license_text(facts: CardFacts) -> str:
@@ -204,7 +209,7 @@ def _license_text(facts: CardFacts) -> str:
         return "Nothing with a licence of its own went in; none is chosen for this model."
     if result not in ("unknown", "other"):
         return f"The strictest licence of what went in: **{result}**."
-    named = [(entry.source, entry.license) for entry in (*facts.inputs, *facts.corpora)]
+    named = _sources(facts)
     unknown = [source for source, name in named if name is None]
     ranked = [name for _, name in named if name in LICENSES]
     lines = []
