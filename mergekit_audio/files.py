@@ -41,6 +41,11 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
         with explain_os_errors(target):
             yield staging
             _replace_folder(staging, target)
+    except InputError as error:  # of a file inside: the user knows its final name
+        if str(staging) not in error.message:
+            raise
+        message = error.message.replace(str(staging), str(target))
+        raise type(error)(message, error.hint) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
