@@ -175,21 +175,6 @@ def _write_corpora(
             culture=culture, tracks=size.tracks, duration_s=size.duration_s, seed=seed
         )
         corpus.write(folder / "data" / culture, progress=progress, workers=workers)
-    _ = progress
-
-
-def _is_done(loaded: LoadedRecipe) -> bool:
-    """Tell whether a recipe's output is there and was made by this very recipe."""
-    output = loaded.root / loaded.recipe.output
-    if not (output / lock.LOCK_NAME).is_file():
-        return False
-    found = lock.read_lock(output).recipe_digest
-    if found != lock.recipe_digest(loaded.recipe):
-        raise InputError(
-            f"{output}: was made by another recipe than {loaded.path.name}",
-            "run the demo with --force, or in another folder",
-        )
-    return True
 
 
 def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) -> None:
@@ -198,7 +183,6 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
     if not waiting:
         return
     context = multiprocessing.get_context("spawn")
-    manager: SyncManager
     with context.Manager() as manager:
         events = manager.Queue()
         with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
@@ -207,14 +191,14 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
             ]
             try:
                 while not all(future.done() for future in running):
-                    try:
+                    with contextlib.suppress(Empty):
                         progress(events.get(timeout=0.2))
-                    except Empty:
-                        continue
-                for future in as_completed(running):
+                for future in running:
                     future.result()
             except BaseException:
-                for process in list((pool._processes or {}).values()):
+                for future in running:
+                    future.cancel()
+                for process in multiprocessing.active_children():
                     process.terminate()
                 raise
 
@@ -227,12 +211,29 @@ def _train_one(recipe: TrainRecipe, root: Path, events: Any) -> None:
             ProgressEvent(f"{recipe.culture}: {event.task}", event.done, event.total, event.note)
         )
 
-    pretrain.run(pretrain.plan(recipe, root), progress=send)
+    pretrain.run(pretrain.plan(recipe, root), progress=send, command=_command(recipe))
 
 
 def _merge(loaded: LoadedRecipe, progress: Progress) -> None:
     from mergekit_audio import merge
 
+    assert isinstance(loaded.recipe, MergeRecipe)
+    plan = merge.plan(loaded.recipe, loaded.root)
+    merge.run(plan, force=True, progress=progress, command="cmerge merge weight_average.yaml")
+
+
+def _sweep(loaded: LoadedRecipe, progress: Progress) -> dict[str, Any]:
+    from mergekit_audio import sweep
+
+    assert isinstance(loaded.recipe, SweepRecipe)
     if not _is_done(loaded):
-        assert isinstance(loaded.recipe, MergeRecipe)
-        merge.run(merge.plan(loaded.recipe, loaded.root), progress=progress)
+        sweep.sweep(
+            loaded.recipe,
+            loaded.root,
+            progress=progress,
+            command="cmerge sweep-lambda sweep.yaml",
+            overrides=loaded.overrides,
+        )
+    summary = loaded.root / loaded.recipe.output / "summary.json"
+    found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+    return found
