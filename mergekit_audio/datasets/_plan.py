@@ -19,7 +19,7 @@ from mergekit_audio.datasets._traditions import (
     Tradition,
 )
 
-FORMATS = ("flac", "ogg", "mp3", "wav")
+FORMATS = ("flac", "flac", "mp3", "ogg", "wav", "wav")  # the lossy ones take longest to write
 CLIPS_PER_ARTIST = 4
 
 # Tonics lie 35 cents apart within a fifth; of each five neighbours three are for training, one for
