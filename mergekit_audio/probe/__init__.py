@@ -1,0 +1,1 @@
+"""Probe frozen encoders: features, heads, metrics, and the table of an evaluation."""

@@ -40,7 +40,7 @@ def cut_tracks(
     InputError
         Tracks give no frame at all; each is named.
     """
-    chunks = []
+    chunks: list[Chunk] = []
     too_short = []
     for index, prepared in enumerate(tracks):
         spans = chunk_spans(prepared.samples, protocol, sample_rate_hz)
@@ -52,7 +52,7 @@ def cut_tracks(
         raise InputError(
             f"{len(too_short)} tracks give chunks shorter than one frame of the encoder "
             f"({receptive_field} samples at {sample_rate_hz} Hz):\n" + "\n".join(too_short),
-            "take these tracks out of the manifest, or raise the protocol's chunk_s or min_last_chunk_s",
+            "take these tracks out of the manifest, or raise chunk_s or min_last_chunk_s",
         )
     return chunks
 
@@ -60,8 +60,8 @@ def cut_tracks(
 def chunk_spans(samples: int, protocol: Protocol, sample_rate_hz: int) -> list[tuple[int, int]]:
     """Return ``(start, stop)`` of the chunks of one track.
 
-    Whole chunks start every ``chunk_s · (1 - overlap)`` seconds. A track shorter than a chunk is one
-    chunk of its own length. What is left behind the last whole chunk is dropped, kept from the next
+    Whole chunks start every ``chunk_s · (1 - overlap)`` seconds. A track shorter than a chunk is
+    one chunk of its own length. What is left behind the last whole chunk is dropped, kept from the next
     start on (``keep``, at least ``min_last_chunk_s`` long), or covered by one more whole chunk that
     ends with the track (``align``).
     """

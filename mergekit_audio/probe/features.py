@@ -18,6 +18,7 @@ from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json, sha256_of_text, staged_file, write_json
 from mergekit_audio.probe.chunks import Chunk, cut_tracks
+from mergekit_audio.probe.parallel import one_core_each, ordered_map
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.evaluate import Protocol
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 FEATURE_VERSION = 1
-MAX_BATCH = 8
-MAX_BATCH_S = 60.0
+BATCH_S = {"cpu": 20.0, "cuda": 240.0}
+"""Seconds of audio in a batch: on a CPU small ones stay in the cache."""
 NORMALIZE_EPSILON = 1e-7
 SPLITS = ("train", "valid", "test")
 CHUNK_SETTINGS = (
@@ -69,11 +70,12 @@ def extract(
     protocol: Protocol,
     cache: Path,
     progress: Progress = silent,
+    workers: int = 1,
 ) -> Features:
     """Return the features of a corpus, from the cache where the same content was embedded before.
 
-    ``feature[c, l] = mean over time of hidden state l of chunk c``, without padding: chunks of equal
-    length share a batch, others don't.
+    ``feature[c, l] = mean over time of hidden state l of chunk c``, without padding: chunks of
+    equal length share a batch, others don't.
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ def extract(
         The folder of ``<key>.npy`` and ``<key>.json``.
     progress
         Called after each batch.
+    workers
+        Threads that embed batches, each on one core; their number never changes the values.
 
     Raises
     ------
@@ -104,9 +108,15 @@ def extract(
     chunks = cut_tracks(tracks, protocol, corpus.sample_rate_hz, backbone.receptive_field)
     values = _load_cached(cache, key, len(chunks))
     if values is None:
-        model = build().to(device).eval()
-        _embed(model, backbone, tracks, chunks, protocol, device, cache / f"{key}.npy", progress)
-        index = {"key": key, "model": model_key, "chunks": len(chunks), "corpus": str(corpus.source)}
+        job = _Job(build().to(device).eval(), backbone, tracks, chunks, protocol.normalize, device)
+        with one_core_each():
+            _embed(job, cache / f"{key}.npy", progress, workers)
+        index = {
+            "key": key,
+            "model": model_key,
+            "chunks": len(chunks),
+            "corpus": str(corpus.source),
+        }
         write_json(cache / f"{key}.json", index)
         values = _load_cached(cache, key, len(chunks))
         assert values is not None
@@ -153,44 +163,60 @@ def _load_cached(cache: Path, key: str, chunk_count: int) -> NDArray[np.float32]
     return values if complete and len(values) == chunk_count else None
 
 
-def _embed(
-    model: nn.Module,
-    backbone: Backbone,
-    tracks: Sequence[PreparedTrack],
-    chunks: Sequence[Chunk],
-    protocol: Protocol,
-    device: str,
-    target: Path,
-    progress: Progress,
-) -> None:
-    batches = _equal_length_batches(chunks, backbone.sample_rate_hz)
+@dataclass(frozen=True)
+class _Job:
+    """What a batch needs: the encoder and the audio."""
+
+    model: nn.Module
+    backbone: Backbone
+    tracks: Sequence[PreparedTrack]
+    chunks: Sequence[Chunk]
+    normalize: bool
+    device: str
+
+    def pooled(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Return the time-averaged hidden states of some chunks, shape ``[rows, L, D]``."""
+        waves = np.stack([_wave(self.tracks, self.chunks[row], self.normalize) for row in rows])
+        with torch.inference_mode():
+            states = self.backbone.hidden_states(
+                self.model, torch.from_numpy(waves).to(self.device)
+            )
+            pooled: NDArray[np.float32] = states.float().mean(dim=2).cpu().numpy()
+        _require_finite(pooled, [self.tracks[self.chunks[row].track_index] for row in rows])
+        return pooled
+
+
+def _embed(job: _Job, target: Path, progress: Progress, workers: int) -> None:
+    """Write one ``.npy`` file row by row; plain writes notice a full disk, mapped ones do not."""
+    batches = _equal_length_batches(job.chunks, job.backbone.sample_rate_hz, job.device)
+    workers = workers if job.device == "cpu" else 1
     done = 0
-    with staged_file(target) as staging:
-        values = None
-        for rows in batches:
-            progress(ProgressEvent("embed", done, len(chunks), tracks[chunks[rows[0]].track_index].track.id))
-            waves = np.stack([_wave(tracks, chunks[row], protocol.normalize) for row in rows])
-            with torch.inference_mode():
-                states = backbone.hidden_states(model, torch.from_numpy(waves).to(device))
-                pooled = states.float().mean(dim=2).cpu().numpy()
-            _require_finite(pooled, [tracks[chunks[row].track_index] for row in rows])
-            if values is None:
-                shape = (len(chunks), *pooled.shape[1:])
-                values = np.lib.format.open_memmap(staging, "w+", dtype=np.float32, shape=shape)
-            values[rows] = pooled
+    with staged_file(target) as staging, open(staging, "wb") as stream:
+        data_start = 0
+        embedded = ordered_map(job.pooled, batches, workers)
+        for rows, pooled in zip(batches, embedded, strict=True):
+            if not done:
+                shape = (len(job.chunks), *pooled.shape[1:])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+                data_start = stream.tell()
+            for row, values in zip(rows, pooled, strict=True):
+                stream.seek(data_start + row * values.nbytes)
+                stream.write(values.astype("<f4", order="C").tobytes())
             done += len(rows)
-        if values is not None:
-            values.flush()
-    progress(ProgressEvent("embed", done, len(chunks)))
+            track = job.tracks[job.chunks[rows[-1]].track_index].track.id
+            progress(ProgressEvent("embed", done, len(job.chunks), track))
 
 
-def _equal_length_batches(chunks: Sequence[Chunk], sample_rate_hz: int) -> list[list[int]]:
+def _equal_length_batches(
+    chunks: Sequence[Chunk], sample_rate_hz: int, device: str
+) -> list[list[int]]:
     by_length: dict[int, list[int]] = {}
     for row, chunk in enumerate(chunks):
         by_length.setdefault(chunk.stop - chunk.start, []).append(row)
-    batches = []
+    batches: list[list[int]] = []
     for length, rows in sorted(by_length.items()):
-        size = max(1, min(MAX_BATCH, int(MAX_BATCH_S * sample_rate_hz / length)))
+        size = max(1, int(BATCH_S[device] * sample_rate_hz / length))
         batches.extend(rows[first : first + size] for first in range(0, len(rows), size))
     return batches
 

@@ -1,4 +1,4 @@
-"""Train the probe: an MLP with one hidden layer on frozen features, the best epoch's weights kept."""
+"""Train the probe: an MLP with one hidden layer on frozen features; the best epoch is kept."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def train_probe(
 class ProbeHead(nn.Module):
     """Softmax-weighted sum of layers (if any), Linear, ReLU, dropout, Linear.
 
-    ``logits = W₂ · dropout(relu(W₁ · Σ_l softmax(a)_l x_l + b₁)) + b₂``, with a = 0 at the start, so
-    that all layers count the same.
+    ``logits = W₂ · dropout(relu(W₁ · Σ_l softmax(a)_l x_l + b₁)) + b₂``, with a = 0 at the start,
+    so that all layers count the same.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class ProbeHead(nn.Module):
     def forward(
         self, features: torch.Tensor, dropout: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Return logits ``[B, labels]`` of ``[B, D]`` or ``[B, L, D]``; no dropout without a generator."""
+        """Return logits ``[B, labels]`` of ``[B, (L,) D]``; no dropout without a generator."""
         if self.layer_scores is not None:
             features = torch.einsum("bld,l->bd", features, self.layer_scores.softmax(0))
         hidden = torch.relu(nn.functional.linear(features, self.hidden_weight, self.hidden_bias))
@@ -167,7 +167,9 @@ def _train_epoch(
     order: torch.Generator,
     dropout: torch.Generator,
 ) -> None:
-    for rows in torch.randperm(len(features), generator=order).split(batch_size):
+    shuffled = torch.randperm(len(features), generator=order)
+    for first in range(0, len(shuffled), batch_size):
+        rows = shuffled[first : first + batch_size]
         optimizer.zero_grad(set_to_none=True)
         logits = head(features[rows], dropout)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[rows])

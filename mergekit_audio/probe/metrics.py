@@ -125,7 +125,7 @@ def _from_one_sort(
 def _at_previous_group_end(
     counts: NDArray[np.float64], group_ends: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    # Counts never fall, so the largest count at an earlier group end is the one at the last of them.
+    # Counts never fall: the largest one at an earlier group end is that of the last group.
     at_ends = np.maximum.accumulate(np.where(group_ends, counts, 0.0), axis=0)
     return np.concatenate([np.zeros_like(at_ends[:1]), at_ends[:-1]])
 

@@ -1,17 +1,21 @@
-"""Compute the points of a table: one model on all tasks with all seeds, skipping what is finished."""
+"""Compute the points of a table: a model on all tasks with all seeds, skipping finished ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json, sha256_of_text
-from mergekit_audio.probe.features import extract
+from mergekit_audio.probe.features import Features, extract
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
+from mergekit_audio.probe.parallel import one_core_each, ordered_map
 from mergekit_audio.probe.scoring import load_splits, probe
 from mergekit_audio.probe.summary import summarise_row
 from mergekit_audio.probe.tasks import PreparedTask
@@ -37,11 +41,13 @@ class ModelRow:
     key
         The digest of weights and config: what features depend on.
     build
-        Makes the encoder.
+        Makes the encoder; called at most once.
     scale
-        λ of a merge.
+        λ of a merge, 0 for a sweep's base.
     weight_average
-        Whether this merge is weight averaging.
+        Whether this row is weight averaging.
+    in_grid
+        Whether this row is a point of the λ curve.
     """
 
     name: str
@@ -51,6 +57,7 @@ class ModelRow:
     build: Callable[[], nn.Module]
     scale: float | None = None
     weight_average: bool = False
+    in_grid: bool = False
 
 
 @dataclass
@@ -69,6 +76,10 @@ class PointRunner:
         Points in all.
     progress
         Called after each point.
+    workers
+        Threads that embed and probe; ``None`` means torch's number. It never changes a score.
+    lines
+        The finished points, in the order of rows, tasks and seeds.
     """
 
     tasks: Sequence[PreparedTask]
@@ -78,66 +89,78 @@ class PointRunner:
     cache: Path
     total: int
     progress: Progress
-    done: int = 0
+    workers: int | None = None
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, row: ModelRow) -> dict[str, Any]:
         """Score the row on all tasks and seeds and return its part of the summary."""
-        for task in self.tasks:
-            self._run_task(row, task)
-
-        def point(task: PreparedTask, seed: int) -> dict[str, Any]:
-            found = self.ledger.find(row.name, (row.key, task.digest, seed))
-            assert found is not None
-            return found
-
+        workers = torch.get_num_threads() if self.workers is None else self.workers
+        build = functools.cache(row.build)
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        with one_core_each():
+            for task in self.tasks:
+                for seed, line in self._task_points(row, task, build, workers):
+                    found[(task.task.name, seed)] = line
+                    self.lines.append(line)
+                    note = f"{row.name} on {task.task.name}, seed {seed}"
+                    self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
+        scores = summarise_row(
+            lambda task, seed: found[(task.task.name, seed)], self.tasks, self.seeds
+        )
         return {
             "name": row.name,
             "kind": row.kind,
             "scale": row.scale,
             "weight_average": row.weight_average,
+            "in_grid": row.in_grid,
             "digest": row.digest,
-            **summarise_row(point, self.tasks, self.seeds),
+            **scores,
         }
 
-    def lines(self, row: ModelRow) -> list[dict[str, Any]]:
-        """Return the row's finished points, by task and seed."""
-        found = [
-            self.ledger.find(row.name, (row.key, task.digest, seed))
-            for task in self.tasks
-            for seed in self.seeds
-        ]
-        return [line for line in found if line is not None]
+    def _task_points(
+        self, row: ModelRow, task: PreparedTask, build: Callable[[], nn.Module], workers: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield each seed's point: from the file, from a row of the same weights, or a new one."""
+        keys = {seed: (row.key, task.digest, seed) for seed in self.seeds}
+        missing = [seed for seed, key in keys.items() if self.ledger.find_content(key) is None]
+        scored: Iterator[dict[str, Any]] = iter(())
+        if missing:
+            data = load_splits(self._features(row, task, build, workers), task)
+            scored = ordered_map(lambda seed: probe(data, task, seed).as_dict(), missing, workers)
+        for seed, key in keys.items():
+            line = self.ledger.find(row.name, key)
+            if line is None:
+                line = _line(row, task, key, self.ledger.find_content(key) or next(scored))
+                self.ledger.append(line)
+            yield seed, line
 
-    def _run_task(self, row: ModelRow, task: PreparedTask) -> None:
-        data = None
-        for seed in self.seeds:
-            key = (row.key, task.digest, seed)
-            if self.ledger.find(row.name, key) is None:
-                twin = self.ledger.find_content(key)
-                if twin is None and data is None:
-                    data = load_splits(self._features(row, task), task)
-                scores = probe(data, task, seed).as_dict() if twin is None and data else twin
-                assert scores is not None
-                self.ledger.append(_line(row, task, key, scores))
-            self.done += 1
-            self.progress(
-                ProgressEvent("probe", self.done, self.total, f"{row.name} on {task.task.name}")
-            )
-
-    def _features(self, row: ModelRow, task: PreparedTask) -> Any:
+    def _features(
+        self, row: ModelRow, task: PreparedTask, build: Callable[[], nn.Module], workers: int
+    ) -> Features:
         def told(event: ProgressEvent) -> None:
-            name = f"{event.task} {task.task.name}"
-            self.progress(ProgressEvent(name, event.done, event.total, f"{row.name}: {event.note}"))
+            note = f"{row.name}: {event.task} {task.task.name} {event.done}/{event.total}"
+            self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
 
+        protocol = task.task.protocol
         try:
             return extract(
-                row.key, row.build, self.backbone, task.corpus, task.task.protocol, self.cache, told
+                row.key, build, self.backbone, task.corpus, protocol, self.cache, told, workers
             )
         except InputError as error:
-            raise InputError(f"{row.name} on {task.task.name}: {error.message}", error.hint) from error
+            raise InputError(
+                f"{row.name} on {task.task.name}: {error.message}", error.hint
+            ) from error
 
 
-def checkpoint_row(name: str, kind: str, checkpoint: Checkpoint, backbone: Backbone) -> ModelRow:
+def checkpoint_row(
+    name: str,
+    kind: str,
+    checkpoint: Checkpoint,
+    backbone: Backbone,
+    *,
+    scale: float | None = None,
+    in_grid: bool = False,
+) -> ModelRow:
     """Return the row of a checkpoint; its weights are read only when features are missing."""
     config = require_config(checkpoint)
     digest = checkpoint.digest()
@@ -147,6 +170,8 @@ def checkpoint_row(name: str, kind: str, checkpoint: Checkpoint, backbone: Backb
         digest=digest,
         key=model_key(digest, config),
         build=lambda: backbone.build(config, checkpoint.state_dict(), training=False),
+        scale=scale,
+        in_grid=in_grid,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mergekit_audio.files import (
 from mergekit_audio.lock import Lock, make_lock, write_lock
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.probe.points import ModelRow, PointRunner, checkpoint_row, require_config
+from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
 from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
@@ -82,6 +82,8 @@ def evaluate(
     progress: Progress = silent,
     command: str = "",
     overrides: Sequence[str] = (),
+    output: Path | None = None,
+    workers: int | None = None,
 ) -> Lock:
     """Probe every model on every task with every seed, and write results, table, figure and lock.
 
@@ -100,18 +102,25 @@ def evaluate(
         Called with every batch of audio and every point.
     command, overrides
         Recorded in the lock.
+    output
+        Another folder than the recipe's.
+    workers
+        Threads that embed and probe, each on one core; ``None`` means torch's number. The results
+        do not depend on it.
 
     Raises
     ------
     InputError
         The output exists, a model can't be opened, or a corpus has no splits, tags or usable audio.
     """
-    target = root / recipe.output
+    target = root / recipe.output if output is None else Path(output)
     require_free(target, force=force)
     planned = plan(recipe, root)
     store_root = store_folder(recipe.store, root)
     store = Store(store_root)
-    tasks = [prepare_task(task, recipe.backbone, root, store, progress) for task in recipe.tasks]
+    tasks = [
+        prepare_task(task, recipe.backbone, root, store, progress, workers) for task in recipe.tasks
+    ]
     runner = PointRunner(
         tasks=tasks,
         seeds=recipe.seeds,
@@ -120,6 +129,7 @@ def evaluate(
         cache=store_root / "features",
         total=len(recipe.models) * len(tasks) * len(recipe.seeds),
         progress=progress,
+        workers=workers,
     )
     rows = [
         checkpoint_row(entry.name, "model", checkpoint, recipe.backbone)
@@ -132,8 +142,7 @@ def evaluate(
         "rows": [runner.run(row) for row in rows],
     }
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner, rows, summary)
-        write_score_figure(summary, staging)
+        write_results(staging, runner.lines, summary)
         lock = make_lock(
             staging,
             target=target,
@@ -155,17 +164,27 @@ def evaluate(
 
 
 def write_results(
-    folder: Path, runner: PointRunner, rows: Sequence[ModelRow], summary: dict[str, Any]
+    folder: Path, lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> None:
-    """Write the points in the table's order, the summary, and the table as Markdown, CSV and LaTeX."""
-    lines = [canonical_json(line) for row in rows for line in runner.lines(row)]
-    write_text(folder / RESULTS_NAME, "\n".join(lines) + "\n")
+    """Write the points, the summary, the figure, and the table as Markdown, CSV and LaTeX.
+
+    Parameters
+    ----------
+    folder
+        Where the files go.
+    lines
+        The points in the table's order.
+    summary
+        What they sum up to.
+    """
+    write_text(folder / RESULTS_NAME, "".join(canonical_json(line) + "\n" for line in lines))
     write_json(folder / SUMMARY_NAME, summary)
     table = main_table(summary)
     notes = "\n".join(f"- {note}" for note in table_notes(summary))
     write_text(folder / "table.md", f"{table.markdown()}\n{notes}\n")
     write_text(folder / "table.csv", table.csv())
     write_text(folder / "table.tex", table.latex())
+    write_score_figure(summary, folder)
 
 
 def work_folder(target: Path) -> Path:

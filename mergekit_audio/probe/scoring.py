@@ -35,7 +35,7 @@ class SplitData:
     targets: NDArray[np.bool_]
 
     def chunk_targets(self) -> torch.Tensor:
-        """Return the track's targets for each of its chunks, float32, shape ``[chunks, labels]``."""
+        """Return each chunk's targets, those of its track, float32, shape ``[chunks, labels]``."""
         counts = np.diff(np.append(self.first_chunks, len(self.features)))
         return torch.from_numpy(np.repeat(self.targets, counts, axis=0).astype(np.float32))
 
@@ -119,8 +119,8 @@ def load_splits(features: Features, task: PreparedTask) -> dict[str, SplitData]:
     layer, layers = task.task.protocol.layer, features.values.shape[1]
     if isinstance(layer, int) and not 0 <= layer < layers:
         raise InputError(
-            f"task {task.task.name!r}: protocol.layer is {layer}, but the encoder has hidden states "
-            f"0 to {layers - 1}",
+            f"task {task.task.name!r}: protocol.layer is {layer}, but the encoder has hidden "
+            f"states 0 to {layers - 1}",
             "choose one of them, or `weighted`",
         )
     data = {}
@@ -137,7 +137,7 @@ def load_splits(features: Features, task: PreparedTask) -> dict[str, SplitData]:
 
 
 def track_predictions(head: ProbeHead, data: SplitData, aggregate: str) -> NDArray[np.float64]:
-    """Return the mean probability or mean logit over each track's chunks, shape ``[tracks, labels]``."""
+    """Return each track's mean probability or mean logit, float64, shape ``[tracks, labels]``."""
     with torch.inference_mode():
         logits = head(data.features).double()
         values = logits.sigmoid() if aggregate == "mean_probability" else logits

@@ -1,4 +1,4 @@
-"""Sum up finished points: mean and standard deviation over seeds, for each model, task and split."""
+"""Sum up finished points: mean and standard deviation over seeds for each model and task."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ def summarise_row(
     tasks: Sequence[PreparedTask],
     seeds: Sequence[int],
 ) -> dict[str, Any]:
-    """Return ``scores[task][split][metric]`` and ``averages[split][group]`` of one model.
+    """Return the scores of one model.
 
-    Each is ``{mean, std, seeds}``; an average is taken over tasks and both metrics within each seed
-    first, so that its standard deviation is also one over seeds.
+    ``scores[task][split][metric]``, ``averages[split][group]`` over tasks and both metrics,
+    ``task_averages[split][metric]`` over all tasks, and ``labels[task][label][metric]`` on test.
+    Each is ``{mean, std, seeds}``; an average is taken within each seed first, so that its standard
+    deviation is also one over seeds.
 
     Parameters
     ----------
@@ -41,16 +43,28 @@ def summarise_row(
         }
         for task in tasks
     }
+    names = [task.task.name for task in tasks]
     groups = {
-        "all": [task.task.name for task in tasks],
+        "all": names,
         "non_western": [task.task.name for task in tasks if not task.task.western],
         "western": [task.task.name for task in tasks if task.task.western],
     }
-    averages = {
-        split: {group: _average(scores, names, split) for group, names in groups.items() if names}
-        for split in SCORED_SPLITS
+    return {
+        "scores": scores,
+        "averages": {
+            split: {
+                group: average(scores, members, METRICS, split)
+                for group, members in groups.items()
+                if members
+            }
+            for split in SCORED_SPLITS
+        },
+        "task_averages": {
+            split: {metric: average(scores, names, [metric], split) for metric in METRICS}
+            for split in SCORED_SPLITS
+        },
+        "labels": {task.task.name: _labels(points, task, seeds) for task in tasks},
     }
-    return {"scores": scores, "averages": averages}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
@@ -62,6 +76,29 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _average(scores: dict[str, Any], names: Sequence[str], split: str) -> dict[str, Any]:
-    columns = [scores[name][split][metric]["seeds"] for name in names for metric in METRICS]
+def average(
+    scores: dict[str, Any], names: Sequence[str], metrics: Sequence[str], split: str
+) -> dict[str, Any]:
+    """Return the spread over seeds of the mean over tasks and metrics.
+
+    Parameters
+    ----------
+    scores
+        ``scores[task][split][metric]`` with the values of the seeds.
+    names, metrics, split
+        What is averaged.
+    """
+    columns = [scores[name][split][metric]["seeds"] for name in names for metric in metrics]
     return spread([statistics.fmean(of_one_seed) for of_one_seed in zip(*columns, strict=True)])
+
+
+def _labels(
+    points: Callable[[PreparedTask, int], dict[str, Any]], task: PreparedTask, seeds: Sequence[int]
+) -> dict[str, Any]:
+    of_seeds = [points(task, seed)["test"]["labels"] for seed in seeds]
+    return {
+        label: {
+            metric: spread([scores[label][metric] for scores in of_seeds]) for metric in METRICS
+        }
+        for label in of_seeds[0]
+    }

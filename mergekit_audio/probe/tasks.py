@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack, Store
@@ -83,9 +84,27 @@ class PreparedTask:
 
 
 def prepare_task(
-    task: Task, backbone: Backbone, root: Path, store: Store, progress: Progress = silent
+    task: Task,
+    backbone: Backbone,
+    root: Path,
+    store: Store,
+    progress: Progress = silent,
+    workers: int | None = None,
 ) -> PreparedTask:
     """Prepare the task's corpus and choose its labels.
+
+    Parameters
+    ----------
+    task, backbone
+        The recipe's task and model family.
+    root
+        The folder that the corpus's path is relative to.
+    store
+        The prepared store.
+    progress
+        Called with every file and track.
+    workers
+        Threads that decode; ``None`` means torch's number.
 
     Raises
     ------
@@ -93,7 +112,12 @@ def prepare_task(
         The corpus has no splits or no tags, a split is empty, or no tag can be scored in a split.
     """
     source = root / task.corpus
-    corpus = store.prepare(source, sample_rate_hz=backbone.sample_rate_hz, progress=progress)
+    corpus = store.prepare(
+        source,
+        sample_rate_hz=backbone.sample_rate_hz,
+        workers=torch.get_num_threads() if workers is None else workers,
+        progress=progress,
+    )
     tracks = probed_tracks(corpus)
     _require_splits_and_tags(task, corpus, tracks)
     labels = choose_labels([p.track.tags for p in tracks if p.track.split == "train"], task)
@@ -109,7 +133,7 @@ def prepare_task(
 
 
 def choose_labels(train_tags: Sequence[Sequence[str]], task: Task) -> tuple[str, ...]:
-    """Return the pinned tags, or the most frequent tags of the training split (ties alphabetical)."""
+    """Return the pinned tags, or the training split's most frequent ones (ties alphabetical)."""
     if task.tags is not None:
         return tuple(task.tags)
     counts = Counter(tag for tags in train_tags for tag in tags)
@@ -124,8 +148,8 @@ def _require_splits_and_tags(
     if absent:
         found = sorted({prepared.track.split or "none" for prepared in corpus.tracks})
         raise InputError(
-            f"{corpus.source}: task {task.name!r} needs tracks in the splits train, valid and test; "
-            f"{' and '.join(absent)} has none of the {len(corpus.tracks)} prepared tracks "
+            f"{corpus.source}: task {task.name!r} needs tracks in the splits train, valid and "
+            f"test; {' and '.join(absent)} has none of the {len(corpus.tracks)} prepared tracks "
             f"(found: {', '.join(found) or 'no track at all'})",
             "give each row of the manifest a `split` of train, valid or test",
         )
@@ -142,8 +166,8 @@ def _require_scorable(task: Task, splits: NDArray[np.str_], targets: NDArray[np.
         counts = rows.sum(axis=0)
         if not ((counts > 0) & (counts < len(rows))).any():
             raise InputError(
-                f"task {task.name!r}, the {split} split: none of its {targets.shape[1]} tags has both "
-                f"a positive and a negative track among {len(rows)} tracks",
+                f"task {task.name!r}, the {split} split: none of its {targets.shape[1]} tags has "
+                f"both a positive and a negative track among {len(rows)} tracks",
                 f"give the {split} split tracks with and without some of these tags",
             )
 

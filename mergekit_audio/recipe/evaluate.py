@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import Plugin, Strict
@@ -58,10 +59,18 @@ class Task(Strict):
     """Counts to the Western average (the others to the non-Western one)."""
     top_tags: int | None = Field(default=None, gt=0)
     """Keep the most frequent tags of the training split (ties alphabetical); null keeps all."""
-    tags: list[str] | None = None
+    tags: list[str] | None = Field(default=None, min_length=1)
     """A pinned tag list instead."""
     protocol: Protocol = Protocol()
     """How this task is probed."""
+
+    @model_validator(mode="after")
+    def _one_tag_rule(self) -> Self:
+        if self.tags is not None:
+            if self.top_tags is not None:
+                raise ValueError("give either `tags` or `top_tags`")
+            require_distinct("tags", self.tags)
+        return self
 
 
 class EvaluateModel(Strict):
@@ -90,3 +99,16 @@ class EvaluateRecipe(Strict):
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
     output: str
     """The folder of results, relative to the recipe file."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        require_distinct("model names", [entry.name for entry in self.models])
+        require_distinct("task names", [task.name for task in self.tasks])
+        require_distinct("seeds", self.seeds)
+        return self
+
+
+def require_distinct(what: str, values: Sequence[object]) -> None:
+    """Raise ``ValueError`` when a value comes twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"{what} must differ, found {list(values)}")

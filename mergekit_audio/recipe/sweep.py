@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
 from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict
-from mergekit_audio.recipe.evaluate import EvaluateModel, Task
+from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
 
 
 class Culture(Strict):
@@ -36,7 +36,7 @@ class Select(Strict):
 
     metric: Literal["roc_auc", "average_precision", "mean"] = "mean"
     """`mean` is the mean of both."""
-    tasks: list[str] | None = None
+    tasks: list[str] | None = Field(default=None, min_length=1)
     """The tasks that count; null means all."""
 
 
@@ -77,9 +77,18 @@ class SweepRecipe(Strict):
     @model_validator(mode="after")
     def _known_tasks(self) -> Self:
         names = [task.name for task in self.tasks]
-        if len(set(names)) != len(names):
-            raise ValueError(f"task names must differ, found {names}")
         unknown = [name for name in self.select.tasks or [] if name not in names]
         if unknown:
             raise ValueError(f"select.tasks names {unknown}, but tasks are {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        models = [*(culture.name for culture in self.cultures), *(row.name for row in self.compare)]
+        require_distinct("names of cultures and compared models", ["base", *models])
+        require_distinct("task names", [task.name for task in self.tasks])
+        require_distinct("scales", self.scales)
+        require_distinct("seeds", self.seeds)
+        if self.select.tasks is not None:
+            require_distinct("select.tasks", self.select.tasks)
         return self

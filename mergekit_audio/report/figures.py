@@ -1,0 +1,191 @@
+"""Draw scores: against λ for a sweep (the paper's Figure 4), one row a model for an evaluation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_audio.files import staged_file, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRIC_TITLES = {"roc_auc": "ROC-AUC", "average_precision": "AP"}
+PERCENT = 100.0
+TEST_COLOUR, VALID_COLOUR, BASE_COLOUR = "#0072B2", "#999999", "#333333"
+AVERAGE_COLOUR, CHOSEN_COLOUR = "#009E73", "#D55E00"
+SETTINGS = {
+    "svg.hashsalt": "mergekit_audio",
+    "svg.fonttype": "path",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "path.simplify": False,
+    "text.usetex": False,
+}
+PNG_DPI = 150
+
+
+def write_score_figure(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write ``scores.png`` and ``scores.svg``; the same summary gives the same bytes.
+
+    Parameters
+    ----------
+    summary
+        The content of ``summary.json`` of a sweep or an evaluation.
+    folder
+        Where the two files go.
+
+    References
+    ----------
+    arXiv 2506.17818, Figure 4.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    png, svg = folder / "scores.png", folder / "scores.svg"
+    write_text(svg, score_svg(summary))
+    with mpl.rc_context(_defaults()):
+        figure = _drawn(summary)
+        FigureCanvasAgg(figure)
+        with staged_file(png) as staging:
+            figure.savefig(staging, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return [png, svg]
+
+
+def score_svg(summary: Mapping[str, Any]) -> str:
+    """Return the figure as SVG text without a date, its words as outlines."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context(_defaults()):
+        metadata = {"Date": None, "Creator": "mergekit_audio"}
+        _drawn(summary).savefig(stream, format="svg", metadata=metadata)
+    return stream.getvalue()
+
+
+def _defaults() -> dict[str, Any]:
+    """Return matplotlib's own defaults with ours on top, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    own = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
+    return {**own, **SETTINGS}
+
+
+def _drawn(summary: Mapping[str, Any]) -> Figure:
+    return _scale_figure(summary) if summary.get("selection") else _model_figure(summary)
+
+
+def _scale_figure(summary: Mapping[str, Any]) -> Figure:
+    """One column for each task and one for the average; one row for each metric."""
+    from matplotlib.figure import Figure
+
+    names = [task["name"] for task in summary["tasks"]]
+    columns: list[str | None] = [*names, None] if len(names) > 1 else [*names]
+    size = (2.2 * len(columns) + 0.6, 5.2)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(METRIC_TITLES), len(columns), squeeze=False, sharex=True)
+    for row, metric in enumerate(METRIC_TITLES):
+        for column, task in enumerate(columns):
+            _scale_panel(axes[row][column], summary, task, metric)
+            if row == 0:
+                axes[row][column].set_title(task or "average of tasks")
+            if row == len(METRIC_TITLES) - 1:
+                axes[row][column].set_xlabel("λ")
+        axes[row][0].set_ylabel(f"{METRIC_TITLES[metric]} (%)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(handles)), frameon=False
+    )
+    return figure
+
+
+def _scale_panel(axes: Axes, summary: Mapping[str, Any], task: str | None, metric: str) -> None:
+    rows = summary["rows"]
+    curve = sorted(
+        (row for row in rows if row["scale"] is not None and row["in_grid"]),
+        key=lambda row: row["scale"],
+    )
+    scales = [row["scale"] for row in curve]
+    for split, colour, style in (("valid", VALID_COLOUR, ":"), ("test", TEST_COLOUR, "-")):
+        spreads = [_spread(summary, row, task, split, metric) for row in curve]
+        means = [mean for mean, _ in spreads]
+        label = "test (± std over seeds)" if split == "test" else "validation"
+        axes.plot(scales, means, style, color=colour, marker="o", markersize=3, label=label)
+        if split == "test":
+            low = [mean - std for mean, std in spreads]
+            high = [mean + std for mean, std in spreads]
+            axes.fill_between(scales, low, high, color=colour, alpha=0.2, linewidth=0)
+    base = next(row for row in rows if row["kind"] == "base")
+    level = _spread(summary, base, task, "test", metric)[0]
+    axes.axhline(level, color=BASE_COLOUR, linestyle="--", linewidth=1, label="base, test")
+    for row in rows:
+        if row["weight_average"]:
+            mean = _spread(summary, row, task, "test", metric)[0]
+            _mark_weight_average(axes, row, mean)
+    chosen = summary["selection"]["scale"]
+    axes.axvline(
+        chosen, color=CHOSEN_COLOUR, linewidth=1, alpha=0.7, label=f"chosen λ = {chosen:g}"
+    )
+    axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+
+
+def _mark_weight_average(axes: Axes, row: Mapping[str, Any], mean: float) -> None:
+    if row["scale"] is None:
+        axes.axhline(
+            mean, color=AVERAGE_COLOUR, linestyle="-.", linewidth=1, label="weight average"
+        )
+        return
+    label = f"weight average, λ = {row['scale']:g}"
+    axes.plot(
+        [row["scale"]], [mean], "D", color=AVERAGE_COLOUR, markersize=6, zorder=3, label=label
+    )
+
+
+def _model_figure(summary: Mapping[str, Any]) -> Figure:
+    """One column for each task; a dot with a bar of one standard deviation for each model."""
+    from matplotlib.figure import Figure
+
+    tasks = [task["name"] for task in summary["tasks"]]
+    rows: Sequence[Mapping[str, Any]] = summary["rows"]
+    size = (2.2 * len(tasks) + 1.6, 2 * (0.9 + 0.28 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(METRIC_TITLES), len(tasks), squeeze=False, sharey=True)
+    places = list(range(len(rows)))
+    for line, metric in enumerate(METRIC_TITLES):
+        for column, task in enumerate(tasks):
+            panel = axes[line][column]
+            spreads = [_spread(summary, row, task, "test", metric) for row in rows]
+            panel.errorbar(
+                [mean for mean, _ in spreads],
+                places,
+                xerr=[std for _, std in spreads],
+                fmt="o",
+                color=TEST_COLOUR,
+                markersize=4,
+                capsize=2,
+            )
+            panel.grid(axis="x", alpha=0.3, linewidth=0.5)
+            panel.set_xlabel(f"{METRIC_TITLES[metric]} (%)")
+            if line == 0:
+                panel.set_title(task)
+        axes[line][0].set_yticks(places, [row["name"] for row in rows])
+        axes[line][0].set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
+def _spread(
+    summary: Mapping[str, Any], row: Mapping[str, Any], task: str | None, split: str, metric: str
+) -> tuple[float, float]:
+    """Return mean and standard deviation in percent; of all tasks when ``task`` is ``None``."""
+    if task is not None:
+        found = row["scores"][task][split][metric]
+    else:
+        found = row["task_averages"][split][metric]
+    return found["mean"] * PERCENT, (found["std"] or 0.0) * PERCENT
