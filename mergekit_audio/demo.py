@@ -1,17 +1,19 @@
-"""The demo: synthetic recordings of five traditions through the whole road, from audio files to a report."""
+"""The demo: synthetic recordings of five traditions, from audio files to a report."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mergekit_audio import lock
 from mergekit_audio.errors import InputError
@@ -22,9 +24,6 @@ from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.recipe.shipped import shipped_recipe
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.recipe.train import TrainRecipe
-
-if TYPE_CHECKING:
-    from multiprocessing.managers import SyncManager
 
 CULTURES = ("makam", "hindustani", "carnatic", "lyra")
 RECIPES = ("base", *CULTURES, "multi", "weight_average", "sweep")
@@ -59,6 +58,10 @@ QUICK = DemoSize(
         **{name: ("stages[0].steps=4", "stages[1].steps=12") for name in (*CULTURES, "multi")},
         "sweep": ("scales=[0.0, 0.25, 0.5]", "seeds=[0, 1]"),
     },
+)
+
+QUICK_NOTE = (
+    "The quick demo has too little music and too few steps for its scores to mean anything."
 )
 
 
@@ -124,8 +127,9 @@ def run_demo(
     _train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
     _merge(recipes["weight_average"], progress)
     summary = _sweep(recipes["sweep"], progress)
-    report = _write_report(folder, size, summary)
-    return DemoResult(folder, report, summary, time.monotonic() - started)
+    wall_time_s = time.monotonic() - started
+    report = _write_report(folder, size, summary, wall_time_s)
+    return DemoResult(folder, report, summary, wall_time_s)
 
 
 def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
@@ -134,12 +138,12 @@ def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
     if force and folder.exists():
         if not marker.is_file() and any(folder.iterdir()):
             raise InputError(
-                f"{folder}: holds no {SETTINGS_NAME}, so it is not a demo's folder and is not emptied",
+                f"{folder}: holds no {SETTINGS_NAME}, so it is no demo and is left alone",
                 "choose another folder",
             )
         shutil.rmtree(folder)
     if marker.is_file():
-        if marker.read_text(encoding="utf-8") != _json(settings):
+        if json.loads(marker.read_text(encoding="utf-8")) != settings:
             raise InputError(
                 f"{folder}: holds a demo of another size", "add --force, or choose another folder"
             )
@@ -150,12 +154,6 @@ def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
     write_json(marker, settings)
 
 
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
 def _open_recipe(folder: Path, name: str, size: DemoSize) -> LoadedRecipe:
     """Copy a shipped demo recipe beside the data, where its relative paths point, and load it."""
     target = folder / f"{name}.yaml"
@@ -163,6 +161,19 @@ def _open_recipe(folder: Path, name: str, size: DemoSize) -> LoadedRecipe:
         with explain_os_errors(target):
             shutil.copyfile(shipped_recipe(f"demo/{name}"), target)
     return load(target, size.overrides.get(name, ()))
+
+
+def _is_done(loaded: LoadedRecipe) -> bool:
+    """Tell whether a recipe's output is there and was made by this very recipe."""
+    output = loaded.root / loaded.recipe.output
+    if not (output / lock.LOCK_NAME).is_file():
+        return False
+    if lock.read_lock(output).recipe_digest != loaded.digest:
+        raise InputError(
+            f"{output}: was made by another recipe than {loaded.path}",
+            "run the demo with --force, or in another folder",
+        )
+    return True
 
 
 def _write_corpora(
@@ -187,7 +198,8 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
         events = manager.Queue()
         with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
             running = [
-                pool.submit(_train_one, loaded.recipe, loaded.root, events) for loaded in waiting
+                pool.submit(_train_one, loaded.recipe, loaded.root, loaded.overrides, events)
+                for loaded in waiting
             ]
             try:
                 while not all(future.done() for future in running):
@@ -203,7 +215,7 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
                 raise
 
 
-def _train_one(recipe: TrainRecipe, root: Path, events: Any) -> None:
+def _train_one(recipe: TrainRecipe, root: Path, overrides: Sequence[str], events: Any) -> None:
     from mergekit_audio import pretrain
 
     def send(event: ProgressEvent) -> None:
@@ -211,7 +223,13 @@ def _train_one(recipe: TrainRecipe, root: Path, events: Any) -> None:
             ProgressEvent(f"{recipe.culture}: {event.task}", event.done, event.total, event.note)
         )
 
-    pretrain.run(pretrain.plan(recipe, root), progress=send, command=_command(recipe))
+    command = "train-culture" if isinstance(recipe.corpus, str) else "train-multi"
+    pretrain.run(
+        pretrain.plan(recipe, root),
+        progress=send,
+        command=f"cmerge {command} {Path(recipe.output).name}.yaml",
+        overrides=overrides,
+    )
 
 
 def _merge(loaded: LoadedRecipe, progress: Progress) -> None:
@@ -237,3 +255,24 @@ def _sweep(loaded: LoadedRecipe, progress: Progress) -> dict[str, Any]:
     summary = loaded.root / loaded.recipe.output / "summary.json"
     found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
     return found
+
+
+def _write_report(
+    folder: Path, size: DemoSize, summary: dict[str, Any], wall_time_s: float
+) -> Path:
+    from mergekit_audio.report.html import write_report
+
+    models = ["base", *CULTURES, "multi", "weight_average", "sweep/best"]
+    return write_report(
+        folder / "report.html",
+        summary,
+        title="cmerge demo",
+        synthetic=True,
+        facts={
+            "recordings": f"{size.tracks} of {size.duration_s:g} s for each tradition",
+            "time of the last call": f"{wall_time_s:.0f} s on {os.cpu_count()} CPU cores",
+            "models": ", ".join(f"runs/{name}" for name in models),
+            "versions": ", ".join(f"{name} {value}" for name, value in lock.environment().items()),
+        },
+        notes=[QUICK_NOTE] if size is QUICK else [],
+    )
