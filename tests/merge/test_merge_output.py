@@ -165,7 +165,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
         with open("/dev/full", "wb", buffering=0) as stream:
             stream.write(b"x")
 
-    with pytest.raises(InputError, match=r"/merged/model\.safetensors: no space left on the device"):
+    with pytest.raises(
+        InputError, match=r"/merged/model\.safetensors: no space left on the device"
+    ):
         merge.run(plan, progress=fill)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "makam"]
 
