@@ -1,4 +1,4 @@
-"""Give a music foundation model an ear for another tradition, and join several such models into one.
+"""Give a music foundation model an ear for another tradition; join several models into one.
 
 This file is the map of the public API. Importing it loads neither torch nor numpy: each name is
 fetched from its module when it is first used.
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mergekit_audio.errors import CmergeError
     from mergekit_audio.lock import Lock, read_lock, verify
     from mergekit_audio.progress import Progress, ProgressEvent
-    from mergekit_audio.rebuild import rebuild
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import LoadedRecipe, load
     from mergekit_audio.recipe.merge import MergeRecipe
@@ -48,7 +47,6 @@ _API = {
     "load": "recipe.load",
     "load_tracks": "audio.corpus",
     "read_lock": "lock",
-    "rebuild": "rebuild",
     "run_demo": "demo",
     "verify": "lock",
     "write_manifest": "audio.corpus",
@@ -74,7 +72,6 @@ __all__ = [
     "load",
     "load_tracks",
     "read_lock",
-    "rebuild",
     "run_demo",
     "verify",
     "write_manifest",
