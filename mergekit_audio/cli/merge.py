@@ -1,12 +1,10 @@
-"""Commands of the panel Merge: merge, sweep-lambda, inspect."""
+"""Commands of the panel Merge: merge and sweep-lambda."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from mergekit_audio.cli.options import (
     DryRun,
@@ -18,10 +16,8 @@ from mergekit_audio.cli.options import (
     RunOptions,
     Set,
 )
-from mergekit_audio.cli.output import Output, outline, shown
-from mergekit_audio.cli.progress import reporting
+from mergekit_audio.cli.output import shown
 from mergekit_audio.cli.running import Finished, Job, run_recipe
-from mergekit_audio.progress import ProgressEvent
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
@@ -63,43 +59,6 @@ def sweep_lambda(
     """
     options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
     run_recipe(Job("sweep-lambda", "sweep", _plan_sweep, _run_sweep, _swept), recipe, options)
-
-
-def inspect(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A checkpoint folder or org/name@revision.", show_default=False
-        ),
-    ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="Compare with this checkpoint: the task vector's statistics."
-        ),
-    ] = None,
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Show what a checkpoint holds, or what training changed beside a base.
-
-    Example: cmerge inspect runs/makam --base m-a-p/MERT-v1-95M
-    """
-    from mergekit_audio.weights.inspect import inspect_checkpoint, inspect_pair
-
-    with reporting(enabled=not (quiet or no_progress)) as progress:
-        progress(ProgressEvent("read tensors", 0, 1, model))
-        value: dict[str, Any]
-        if base is None:
-            value = inspect_checkpoint(model, root=Path())
-        else:
-            value = inspect_pair(model, base, root=Path())
-        progress(ProgressEvent("read tensors", 1, 1))
-    if not tensors:
-        value = {key: item for key, item in value.items() if key != "tensors"}
-    Output(as_json, quiet).data(outline(value), value)
 
 
 def _plan_merge(loaded: LoadedRecipe) -> Any:

@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def outline(value: Any, indent: int = 0) -> str:
-    """Return nested mappings and lists as indented lines, close to YAML, for people to read."""
+    """Return nested mappings, lists and tables as indented lines for people to read."""
     space = "  " * indent
     if isinstance(value, dict):
         return "".join(_entry(f"{space}{key}:", item, indent) for key, item in value.items())
@@ -85,12 +85,27 @@ def outline(value: Any, indent: int = 0) -> str:
     return f"{space}{_scalar(value)}\n"
 
 
+def table(rows: list[dict[str, Any]], indent: int = 0) -> str:
+    """Return rows with equal keys as aligned columns under a header; numbers stand to the right."""
+    keys = list(rows[0])
+    cells = [keys, *([_scalar(row[key]) for key in keys] for row in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(keys))]
+    right = [all(_is_number(row[key]) for row in rows) for key in keys]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        )
+        for line in cells
+    )
+    return "".join("  " * indent + line.rstrip() + "\n" for line in lines)
+
+
 def _entry(label: str, item: Any, indent: int) -> str:
     if isinstance(item, dict | list) and not item:
         return f"{label} none\n"
-    if isinstance(item, dict) and label.endswith("-"):
-        pairs = ", ".join(f"{key} {_scalar(part)}" for key, part in item.items())
-        return f"{label} {pairs}\n"
+    if _is_table(item):
+        return f"{label}\n{table(item, indent + 1)}"
     if isinstance(item, list) and not any(isinstance(part, dict | list) for part in item):
         return f"{label} {', '.join(_scalar(part) for part in item)}\n"
     if isinstance(item, dict | list):
@@ -98,15 +113,25 @@ def _entry(label: str, item: Any, indent: int) -> str:
     return f"{label} {_scalar(item)}\n"
 
 
+def _is_table(item: Any) -> bool:
+    return (
+        isinstance(item, list)
+        and all(isinstance(row, dict) and list(row) == list(item[0]) for row in item)
+        and not any(isinstance(cell, dict) for row in item for cell in row.values())
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
 def _scalar(value: Any) -> str:
     if value is None:
-        return "none"
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {_scalar(part)}" for key, part in value.items()) + ")"
+        return f"{value:.6g}"
     if isinstance(value, list):
         return "[" + ", ".join(_scalar(part) for part in value) + "]"
     return str(value)

@@ -125,7 +125,11 @@ def _ends(event: ProgressEvent) -> bool:
 
 
 def _line(event: ProgressEvent, seconds: float) -> str:
-    total = f"/{event.total}" if event.total is not None else ""
-    time_text = f" in {duration(seconds)}" if seconds >= SECONDS_WORTH_A_LINE else ""
-    note = f" ({event.note})" if event.note else ""
-    return f"{event.task}: {event.done}{total}{time_text}{note}"
+    parts = [event.task]
+    if event.total is None:
+        parts += [str(event.done)] if event.done else []
+    elif event.total > 1:
+        parts.append(f"{event.done}/{event.total}")
+    parts += [duration(seconds)] if seconds >= SECONDS_WORTH_A_LINE else []
+    parts += [event.note] if event.note else []
+    return ": ".join([parts[0], ", ".join(parts[1:])] if parts[1:] else parts)
