@@ -61,9 +61,9 @@ def chunk_spans(samples: int, protocol: Protocol, sample_rate_hz: int) -> list[t
     """Return ``(start, stop)`` of the chunks of one track.
 
     Whole chunks start every ``chunk_s · (1 - overlap)`` seconds. A track shorter than a chunk is
-    one chunk of its own length. What is left behind the last whole chunk is dropped, kept from the next
-    start on (``keep``, at least ``min_last_chunk_s`` long), or covered by one more whole chunk that
-    ends with the track (``align``).
+    one chunk of its own length. What is left behind the last whole chunk is dropped, kept from the
+    next start on (``keep``, at least ``min_last_chunk_s`` long), or covered by one more whole chunk
+    that ends with the track (``align``).
     """
     if protocol.max_duration_s is not None:
         samples = min(samples, round(protocol.max_duration_s * sample_rate_hz))

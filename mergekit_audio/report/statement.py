@@ -62,7 +62,7 @@ def inside_maximum_sentence(selection: Mapping[str, Any]) -> str:
         if lowest == highest:
             return "The grid has one λ, so there is no curve to look at."
         end = "smallest" if scale == lowest else "largest"
-        return f"There is no inside maximum: on validation the {end} λ of the grid, {scale:g}, is best."
+        return f"There is no inside maximum: on validation the {end} λ, {scale:g}, is best."
     ends = [selection["margins"][end]["test"] for end in ("lowest", "highest")]
     start = (
         f"On validation the curve has an inside maximum at λ = {scale:g}, between {lowest:g} and "

@@ -47,7 +47,7 @@ class Training:
         return not self.output.is_dir() or not any(self.output.iterdir())
 
     def note(self) -> str:
-        """Return a warning when the output was made by other settings than the file's, else ``""``."""
+        """Return a warning when the output was made by other settings than the file's, or ""."""
         if self.is_missing or not (self.output / LOCK_NAME).is_file():
             return ""
         if read_lock(self.output).recipe_digest == recipe_digest(
