@@ -86,7 +86,7 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None
 
         merge.run(merge.plan(recipe, root), output=output, progress=progress)
     elif isinstance(recipe, TrainRecipe):
-        from mergekit_audio.pretrain.run import plan, run
+        from mergekit_audio.pretrain import plan, run
 
         run(plan(recipe, root), output=output, progress=progress)
     elif isinstance(recipe, EvaluateRecipe):
@@ -94,7 +94,7 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None
 
         evaluate(recipe, root, output=output, progress=progress)
     else:
-        from mergekit_audio.sweep.run import sweep
+        from mergekit_audio.sweep import sweep
 
         sweep(recipe, root, output=output, progress=progress)
 

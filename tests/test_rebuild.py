@@ -1,6 +1,7 @@
 """``verify --rebuild``: the locked recipe gives the same bytes, or the difference is named."""
 
 import json
+import sys
 import types
 
 import pytest
@@ -104,9 +105,9 @@ def other_recipes():
         "scales": [0.2], "tasks": tasks, "output": "out",
     }  # fmt: skip
     return [
-        (train, "mergekit_audio.pretrain.run", "run"),
+        (train, "mergekit_audio.pretrain", "run"),
         (evaluate, "mergekit_audio.probe.run", "evaluate"),
-        (sweep, "mergekit_audio.sweep.run", "sweep"),
+        (sweep, "mergekit_audio.sweep", "sweep"),
     ]
 
 
@@ -131,7 +132,7 @@ def test_other_kinds_run_again_with_an_output(
     fake = types.ModuleType(module)
     setattr(fake, function, engine)
     fake.plan = lambda recipe, root: recipe
-    monkeypatch.setitem(__import__("sys").modules, module, fake)
+    monkeypatch.setitem(sys.modules, module, fake)
     folder = tmp_path / "out"
     (folder / "best").mkdir(parents=True)
     (folder / "results.jsonl").write_text("same")
