@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack, Segment
+from mergekit_audio.audio.prepared import PreparedCorpus, PreparedTrack, Segment
 from mergekit_audio.pretrain.masking import span_masks
 from mergekit_audio.pretrain.mixture import FloatArray, mix_in_batch
 from mergekit_audio.pretrain.sampling import BATCH, ClipOrder, crop_start, stream
@@ -102,7 +102,13 @@ class Collate:
     """Make a batch of clips; noise and masks come from a generator of the first clip's position."""
 
     def __init__(
-        self, arguments: TrainArguments, shape: ClipShape, *, seed: int, stage: int, keep_clean: bool
+        self,
+        arguments: TrainArguments,
+        shape: ClipShape,
+        *,
+        seed: int,
+        stage: int,
+        keep_clean: bool,
     ) -> None:
         self.arguments = arguments
         self.shape = shape

@@ -51,9 +51,7 @@ def span_masks(
     return mask
 
 
-def _row(
-    frames: int, settings: Masking, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _row(frames: int, settings: Masking, generator: np.random.Generator) -> npt.NDArray[np.int64]:
     length = settings.mask_length
     spans = int(settings.mask_prob * frames / length + generator.random())
     spans = max(settings.min_masks, spans)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
 from mergekit_audio.weights.keys import canonical_name
+
+MASK_VECTOR = "masked_spec_embed"
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,7 @@ class PretrainModel(nn.Module):
         eval_when_frozen: bool = True,
     ) -> None:
         super().__init__()
-        if getattr(backbone, "masked_spec_embed", None) is None:
-            raise InputError(
-                "the base has no mask vector (masked_spec_embed), so masked prediction can't train it",
-                "its config.json needs mask_time_prob above 0, as MERT's has",
-            )
+        require_mask_vector(dict(backbone.named_parameters()))
         self.backbone: Any = backbone
         self.heads = nn.ModuleDict(dict(heads))
         self.teachers = dict(teachers)
@@ -136,6 +134,15 @@ class PretrainModel(nn.Module):
         return self
 
 
+def require_mask_vector(names: Iterable[str]) -> None:
+    """Raise ``InputError`` when a backbone's parameters have no mask vector."""
+    if MASK_VECTOR not in names:
+        raise InputError(
+            f"the base has no mask vector ({MASK_VECTOR}), so masked prediction can't train it",
+            "its config.json needs mask_time_prob above 0, as MERT's has",
+        )
+
+
 def public_names(model: PretrainModel) -> dict[str, str]:
     """Return the names that recipes use by the names of ``model.named_parameters()``.
 
@@ -143,8 +150,7 @@ def public_names(model: PretrainModel) -> dict[str, str]:
     heads are ``heads.<teacher>.<parameter>``.
     """
     return {
-        name: canonical_name(name.removeprefix("backbone."))
-        for name, _ in model.named_parameters()
+        name: canonical_name(name.removeprefix("backbone.")) for name, _ in model.named_parameters()
     }
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 # What a stream of random numbers is for; the first word of its seed.
-_ORDER, _CROP, BATCH, SUBSET, DROPOUT = 1, 2, 3, 4, 5
+_ORDER, _CROP, BATCH, SUBSET, DROPOUT, HEAD, FIT = 1, 2, 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,12 @@ class ClipOrder:
 
 
 def clip_order(
-    shares: Sequence[Fraction], segment_counts: Sequence[int], positions: int, *, seed: int, stage: int
+    shares: Sequence[Fraction],
+    segment_counts: Sequence[int],
+    positions: int,
+    *,
+    seed: int,
+    stage: int,
 ) -> ClipOrder:
     """Return the order of N clips: shares are exact, and each source gives every segment once a pass.
 
@@ -67,7 +72,9 @@ def whole_counts(shares: Sequence[Fraction], total: int) -> list[int]:
     """Return whole numbers near ``shares · total`` that add up to ``total`` (largest remainder)."""
     exact = [share * total for share in shares]
     counts = [int(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda index: (counts[index] - exact[index], index))
+    by_remainder = sorted(
+        range(len(exact)), key=lambda index: (counts[index] - exact[index], index)
+    )
     for index in by_remainder[: total - sum(counts)]:
         counts[index] += 1
     return counts

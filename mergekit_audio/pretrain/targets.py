@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mergekit_audio.audio.store import PreparedTrack, Segment
+from mergekit_audio.audio.prepared import PreparedTrack, Segment
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, staged_file
 from mergekit_audio.progress import Progress, ProgressEvent, silent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -51,10 +52,26 @@ class Stage(Strict):
     """The share of the steps that warms up linearly."""
     mixture: list[MixtureEntry] = Field(default=[])
     """Which cultures and how many hours; empty means all of `corpus`."""
+    balance: Literal["hours", "equal"] = "hours"
+    """The cultures' shares of the clips: by their hours in this stage, or the same for each."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the clips drawn from `replay`."""
     frozen_mode: Literal["train", "eval"] = "eval"
     """Whether dropout is active in the parts that do not train (the paper does not say)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_lr > self.peak_lr:
+            raise ValueError(f"min_lr {self.min_lr:g} is above peak_lr {self.peak_lr:g}")
+        names = [entry.dataset for entry in self.mixture]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a culture can stand in the mixture once, found {names}")
+        return self
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of the linear warm-up: ``⌈warmup_ratio · steps⌉``."""
+        return math.ceil(round(self.warmup_ratio * self.steps, 9))
 
 
 class Masking(Strict):

@@ -1,0 +1,140 @@
+"""The sound of a training: corpora prepared once, and the sources that each stage draws from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from mergekit_audio.audio.prepared import PreparedCorpus, Segment
+from mergekit_audio.audio.store import Store
+from mergekit_audio.errors import InputError
+from mergekit_audio.pretrain.data import Source
+from mergekit_audio.pretrain.planner import TrainPlan
+from mergekit_audio.pretrain.sampling import SUBSET, stream
+from mergekit_audio.progress import Progress, ProgressEvent
+from mergekit_audio.recipe.train import Stage
+
+SEGMENT_S = 30.0
+REPLAY = "replay"
+
+
+@dataclass(frozen=True)
+class TrainingAudio:
+    """The prepared corpora by key of the recipe (``corpus.makam``, ``replay``) and their segments.
+
+    Parameters
+    ----------
+    corpora
+        Prepared corpora.
+    sources
+        Their training segments: of the split ``train`` where tracks have splits, else all.
+    """
+
+    corpora: Mapping[str, PreparedCorpus]
+    sources: Mapping[str, Source]
+
+    def digests(self) -> dict[str, str]:
+        """Return the corpora's content digests by key."""
+        return {key: corpus.digest for key, corpus in self.corpora.items()}
+
+
+def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
+    """Decode what the store lacks and cut training segments of at most 30 s.
+
+    Raises
+    ------
+    InputError
+        A corpus can't be read, or none of its training tracks is as long as a crop.
+    """
+    store = Store(plan.store)
+    rate = plan.recipe.backbone.sample_rate_hz
+    workers = plan.recipe.arguments.num_threads or os.cpu_count() or 1
+    corpora, sources = {}, {}
+    for key, place in corpus_places(plan).items():
+        corpus = store.prepare(place, sample_rate_hz=rate, workers=workers, progress=progress)
+        if corpus.report.left_out:
+            counts = ", ".join(
+                f"{count} {kind.replace('_', ' ')}"
+                for kind, count in corpus.report.counts().items()
+                if count and kind != "untagged"
+            )
+            note = f"{key}: left out {counts}; cmerge data prepare {place} lists them"
+            progress(ProgressEvent("prepare", len(corpora), None, note))
+        corpora[key] = corpus
+        segments = _training_segments(corpus, plan.recipe.arguments.crop_s)
+        sources[key] = Source(key.removeprefix("corpus."), corpus, segments)
+    return TrainingAudio(corpora, sources)
+
+
+def corpus_places(plan: TrainPlan) -> dict[str, Path]:
+    """Return the folder or manifest of each corpus by key of the recipe, sorted."""
+    places = {f"corpus.{name}": plan.root / each for name, each in plan.recipe.corpora().items()}
+    if plan.recipe.replay is not None:
+        places[REPLAY] = plan.root / plan.recipe.replay
+    return places
+
+
+def stage_sources(
+    stage: Stage, audio: TrainingAudio, *, seed: int, index: int
+) -> tuple[list[Source], list[Fraction]]:
+    """Return what a stage draws from and the exact share of the clips of each.
+
+    A culture's share is by its hours in the stage (capped by ``hours``), or the same for each with
+    ``balance: equal``; all cultures together get what the replay leaves.
+
+    Parameters
+    ----------
+    seed, index
+        The recipe's seed and the stage's place, which choose the segments under a cap of hours.
+    """
+    caps = {f"corpus.{entry.dataset}": entry.hours for entry in stage.mixture}
+    keys = sorted(caps) if caps else sorted(key for key in audio.sources if key != REPLAY)
+    sources = [
+        _capped(audio.sources[key], caps.get(key), seed=seed, words=(index, place))
+        for place, key in enumerate(keys)
+    ]
+    lengths = [_samples(source.segments) for source in sources]
+    weights = lengths if stage.balance == "hours" else [1] * len(lengths)
+    replay = Fraction(str(stage.replay_share))
+    shares = [(1 - replay) * Fraction(weight, sum(weights)) for weight in weights]
+    if replay:
+        sources.append(audio.sources[REPLAY])
+        shares.append(replay)
+    return sources, shares
+
+
+def _training_segments(corpus: PreparedCorpus, crop_s: float) -> tuple[Segment, ...]:
+    splits = {prepared.track.split for prepared in corpus.tracks} - {None}
+    split = "train" if splits else None
+    segments = corpus.segments(max(SEGMENT_S, crop_s), crop_s, split)
+    if not segments:
+        which = "no track of the split 'train'" if splits else "no track"
+        raise InputError(
+            f"{corpus.source}: {which} is as long as a crop of {crop_s:g} s",
+            "give longer recordings, or shorter crops (--set arguments.crop_s=…)",
+        )
+    return tuple(segments)
+
+
+def _capped(source: Source, hours: float | None, *, seed: int, words: tuple[int, int]) -> Source:
+    """Return whole segments of at most ``hours``, at least one, chosen by the seed."""
+    limit = None if hours is None else round(hours * 3600 * source.corpus.sample_rate_hz)
+    if limit is None or _samples(source.segments) <= limit:
+        return source
+    kept: list[Segment] = []
+    held = 0
+    for place in stream(SUBSET, seed, *words).permutation(len(source.segments)):
+        segment = source.segments[int(place)]
+        length = segment.stop - segment.start
+        if kept and held + length > limit:
+            break
+        kept.append(segment)
+        held += length
+    return Source(source.name, source.corpus, tuple(sorted(kept)))
+
+
+def _samples(segments: Sequence[Segment]) -> int:
+    return sum(segment.stop - segment.start for segment in segments)

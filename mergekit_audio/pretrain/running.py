@@ -1,0 +1,213 @@
+"""Run a training: sound, teachers, stages, output; resumed where a killed process left it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mergekit_audio import __version__
+from mergekit_audio.errors import DependencyError, InputError
+from mergekit_audio.files import require_free, staged_file
+from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
+from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, prepare_audio
+from mergekit_audio.pretrain.heads import FITTED_FOLDER
+from mergekit_audio.pretrain.output import write_output
+from mergekit_audio.pretrain.planner import TrainPlan
+from mergekit_audio.pretrain.sampling import FIT, seed_of
+from mergekit_audio.pretrain.stage import train_stage
+from mergekit_audio.pretrain.trainer import device_name
+from mergekit_audio.pretrain.work import Work, open_work
+from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.teachers.base import OpenTeacher, Teacher
+
+
+def run(
+    plan: TrainPlan,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    command: str = "",
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+) -> Lock:
+    """Train all stages and write the model folder with its heads, teachers, log, card and lock.
+
+    Work in progress is kept in ``<output>.work/`` and is taken up by the same call after a kill or
+    Ctrl-C; on a CPU the weights are then those of an uninterrupted run, bit for bit.
+
+    Parameters
+    ----------
+    plan
+        What ``plan`` returned.
+    force
+        Replace an output that exists, and throw away the unfinished work of another training.
+    progress
+        Told of every recording, code file and step.
+    command, overrides
+        The command line and its ``--set`` values, kept in the lock.
+    output
+        Another folder than the recipe's.
+
+    Raises
+    ------
+    InputError
+        The output exists (without ``force``) or is the base's folder, another training's work is in
+        the way, no recording can be used, the training diverged, or something can't be written.
+    DependencyError
+        Started as several processes, which this version does not train with.
+    """
+    target = Path(plan.output if output is None else output)
+    _refuse_several_processes()
+    _refuse_base(plan, target)
+    identity = _recipe_identity(plan)
+    with open_work(target) as work:
+        if work.holds(identity) and work.is_written(target / LOCK_NAME):
+            work.remove()  # it was killed after its output got its name
+            return read_lock(target)
+        require_free(target, force=force)
+        work.claim(identity, anew=force)
+        for note in plan.notes:
+            progress(ProgressEvent("plan", 1, 1, note))
+        with _threads(plan.recipe.arguments.num_threads), _random_state_kept():
+            audio = prepare_audio(plan, progress)
+            work.claim(_input_identity(plan, audio), anew=force)
+            teachers = _open_teachers(plan, work, audio, progress)
+            for index in range(len(plan.recipe.stages)):
+                train_stage(plan, index, work, audio, teachers.opened, progress)
+            lock = write_output(
+                plan,
+                target,
+                work,
+                audio,
+                teachers.fitted,
+                {name: teacher.digest for name, teacher in teachers.opened.items()},
+                force=force,
+                progress=progress,
+                command=command,
+                overrides=overrides,
+            )
+        work.remove()
+    return lock
+
+
+@dataclass(frozen=True)
+class _Teachers:
+    """Open teachers by name, and the files of those that were fitted."""
+
+    opened: Mapping[str, OpenTeacher]
+    fitted: Mapping[str, Path]
+
+
+def _open_teachers(
+    plan: TrainPlan, work: Work, audio: TrainingAudio, progress: Progress
+) -> _Teachers:
+    """Open the teachers; fit those that need it and that the base does not bring."""
+    opened, fitted = {}, {}
+    for place, teacher in enumerate(plan.recipe.teachers):
+        if teacher.needs_fit:
+            path = work.folder / FITTED_FOLDER / f"{teacher.name}.safetensors"
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                _fit(plan, teacher, place, path, audio, progress)
+            fitted[teacher.name] = path
+        opened[teacher.name] = teacher.open(
+            fitted.get(teacher.name), root=plan.root, device=device_name()
+        )
+    return _Teachers(opened, fitted)
+
+
+def _fit(
+    plan: TrainPlan,
+    teacher: Teacher,
+    place: int,
+    path: Path,
+    audio: TrainingAudio,
+    progress: Progress,
+) -> None:
+    if teacher.name in plan.fitted:
+        with staged_file(path) as staging:
+            shutil.copyfile(plan.fitted[teacher.name], staging)
+        return
+    keys = [REPLAY] if REPLAY in audio.sources else sorted(audio.sources)
+    clips = _Waves(audio, keys)
+    with staged_file(path) as staging:
+        teacher.fit(clips, staging, seed=seed_of(FIT, plan.recipe.seed, place), progress=progress)
+
+
+class _Waves:
+    """The training segments of corpora as waveforms ``[S]``, read one at a time."""
+
+    def __init__(self, audio: TrainingAudio, keys: Sequence[str]) -> None:
+        self._sources = [audio.sources[key] for key in keys]
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for source in self._sources:
+            for index in range(len(source.segments)):
+                track, segment = source.item(index)
+                yield torch.from_numpy(np.array(track.wave(segment.start, segment.stop)))
+
+
+def _recipe_identity(plan: TrainPlan) -> dict[str, Any]:
+    recipe = plan.recipe.model_dump(mode="json")
+    kept = {f"recipe.{key}": recipe[key] for key in recipe if key not in ("output", "store")}
+    versions = {"mergekit_audio": __version__, "device": device_name()}
+    for package in ("torch", "transformers", "numpy"):
+        versions[package] = importlib.metadata.version(package)
+    return {**kept, "versions": versions}
+
+
+def _input_identity(plan: TrainPlan, audio: TrainingAudio) -> dict[str, Any]:
+    base = "" if plan.base is None else plan.base.digest()
+    return {"base content": base} | {f"{key} content": d for key, d in audio.digests().items()}
+
+
+def _refuse_base(plan: TrainPlan, target: Path) -> None:
+    if plan.base is None:
+        return
+    folder, place = plan.base.folder.resolve(), target.resolve()
+    if folder == place or place in folder.parents:
+        raise InputError(
+            f"{target}: the output would replace the base {plan.base.source}",
+            "choose another output (--set output=…)",
+        )
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DependencyError(
+            f"started as {os.environ['WORLD_SIZE']} processes, and a training takes one",
+            "start it without torchrun",
+        )
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Give the caller's global random states back: transformers' Trainer seeds all of them."""
+    own, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(numpy_state)

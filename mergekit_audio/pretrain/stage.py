@@ -1,0 +1,199 @@
+"""Train one stage: the model as the stage before left it, its clips, its targets, its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import staged_folder
+from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
+from mergekit_audio.pretrain.data import Clips, ClipShape, Collate
+from mergekit_audio.pretrain.heads import make_heads
+from mergekit_audio.pretrain.objective import PretrainModel, public_names, teacher_weights
+from mergekit_audio.pretrain.planner import TrainPlan, require_matches, trainable_names
+from mergekit_audio.pretrain.sampling import clip_order
+from mergekit_audio.pretrain.stage_log import StageLog, open_board
+from mergekit_audio.pretrain.targets import TargetCache
+from mergekit_audio.pretrain.trainer import StageJob, StageTrainer, device_name
+from mergekit_audio.pretrain.work import Work
+from mergekit_audio.progress import Progress, ProgressEvent
+from mergekit_audio.recipe.train import PresetBase, Stage
+from mergekit_audio.teachers.base import OpenTeacher
+from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.writer import TensorSpec, write_tensors
+
+
+def train_stage(
+    plan: TrainPlan,
+    index: int,
+    work: Work,
+    audio: TrainingAudio,
+    teachers: Mapping[str, OpenTeacher],
+    progress: Progress,
+) -> None:
+    """Train a stage, or do nothing when its result stands in the work folder.
+
+    Raises
+    ------
+    RecipeError
+        A glob matches no parameter (of heads that could not be known when the plan was made).
+    InputError
+        The training diverged, or a file can't be read or written.
+    """
+    stage = plan.recipe.stages[index]
+    folder = work.stage(index, stage.name)
+    task = f"stage {stage.name}"
+    if folder.finished.is_dir():
+        progress(ProgressEvent(task, stage.steps, stage.steps, "finished before"))
+        return
+    model = build_model(plan, index, work, teachers)
+    _choose_parameters(plan, stage, model)
+    shape = clip_shape(plan)
+    clips = _clips(plan, index, audio, teachers, shape, progress)
+    first_step = int(folder.checkpoints()[-1].name.split("-")[1]) if folder.checkpoints() else 0
+    board = open_board(work.folder / "logs" / stage.name, first_step=first_step)
+    arguments = plan.recipe.arguments
+    try:
+        job = StageJob(
+            stage=stage,
+            index=index,
+            seed=plan.recipe.seed,
+            arguments=arguments,
+            weights=teacher_weights(plan.recipe),
+            clips=clips,
+            collate=Collate(
+                arguments,
+                shape,
+                seed=plan.recipe.seed,
+                stage=index,
+                keep_clean=set(clips.caches) != set(teachers),
+            ),
+            folder=folder,
+            log=StageLog(
+                folder.log,
+                stage=stage.name,
+                every=arguments.logging_steps,
+                steps=stage.steps,
+                weights=teacher_weights(plan.recipe),
+                feature_penalty=arguments.feature_penalty,
+                board=board,
+            ),
+            progress=progress,
+        )
+        progress(ProgressEvent(task, first_step, stage.steps))
+        StageTrainer(model, job).train_or_resume()
+    finally:
+        if board is not None:
+            board.close()
+    backbone = plan.recipe.transfer.finish(model.backbone)
+    _keep(folder.finished, backbone, model.heads)
+    folder.drop_checkpoints()
+
+
+def build_model(
+    plan: TrainPlan, index: int, work: Work, teachers: Mapping[str, OpenTeacher]
+) -> PretrainModel:
+    """Return the model as it enters a stage, on the device that trains."""
+    recipe, device = plan.recipe, device_name()
+    heads = make_heads(recipe, plan.base, teachers, int(plan.config["hidden_size"]))
+    state: Mapping[str, torch.Tensor] | None = None
+    if index > 0:
+        before = work.stage(index - 1, recipe.stages[index - 1].name).finished
+        state = Checkpoint.open(str((before / "model.safetensors").resolve())).state_dict()
+        stored = Checkpoint.open(str((before / "heads.safetensors").resolve())).state_dict()
+        nn.ModuleDict(heads).load_state_dict(stored, strict=True)
+    elif plan.base is not None:
+        state = plan.base.state_dict()
+    else:
+        assert isinstance(recipe.base, PresetBase)
+    backbone = recipe.backbone.build(
+        plan.config, state, training=True, device=device, seed=recipe.seed
+    )
+    model = PretrainModel(
+        backbone,
+        heads,
+        teachers,
+        feature_grad_mult=recipe.arguments.feature_grad_mult,
+        eval_when_frozen=recipe.stages[index].frozen_mode == "eval",
+    )
+    return model.to(device)
+
+
+def clip_shape(plan: TrainPlan) -> ClipShape:
+    """Return the sizes of a crop.
+
+    Raises
+    ------
+    InputError
+        A crop holds no more frames than a masked span.
+    """
+    backbone, arguments = plan.recipe.backbone, plan.recipe.arguments
+    samples = round(arguments.crop_s * backbone.sample_rate_hz)
+    frames = backbone.frame_count(samples)
+    if frames <= arguments.masking.mask_length:
+        raise InputError(
+            f"arguments.crop_s: a crop of {arguments.crop_s:g} s has {max(frames, 0)} frames, and a "
+            f"masked span takes {arguments.masking.mask_length}",
+            "train on longer crops (--set arguments.crop_s=5)",
+        )
+    return ClipShape(samples, frames, backbone.hop_length, backbone.sample_rate_hz)
+
+
+def _choose_parameters(plan: TrainPlan, stage: Stage, model: PretrainModel) -> None:
+    names = public_names(model)
+    require_matches(plan.recipe, names.values())
+    chosen = set(trainable_names(stage, names.values()))
+    trainable = [own for own, public in names.items() if public in chosen]
+    plan.recipe.transfer.prepare(model, trainable)
+
+
+def _clips(
+    plan: TrainPlan,
+    index: int,
+    audio: TrainingAudio,
+    teachers: Mapping[str, OpenTeacher],
+    shape: ClipShape,
+    progress: Progress,
+) -> Clips:
+    recipe, stage = plan.recipe, plan.recipe.stages[index]
+    arguments = recipe.arguments
+    sources, shares = stage_sources(stage, audio, seed=recipe.seed, index=index)
+    order = clip_order(
+        shares,
+        [len(source.segments) for source in sources],
+        stage.steps * arguments.batch_size * arguments.gradient_accumulation_steps,
+        seed=recipe.seed,
+        stage=index,
+    )
+    caches = {
+        teacher.name: TargetCache(plan.store, teacher.name, teachers[teacher.name], device_name())
+        for teacher in recipe.teachers
+        if type(teacher).targets_are_cached
+    }
+    used = sorted(set(zip(order.sources.tolist(), order.segments.tolist(), strict=True)))
+    for cache in caches.values():
+        cache.prepare((sources[source].item(segment) for source, segment in used), progress)
+    return Clips(
+        sources,
+        order,
+        caches,
+        shape,
+        snap=arguments.snap_crops_to_frames,
+        seed=recipe.seed,
+        stage=index,
+    )
+
+
+def _keep(target: Path, backbone: Mapping[str, torch.Tensor], heads: nn.ModuleDict) -> None:
+    with staged_folder(target, force=True) as staging:
+        for stem, state in (("model", backbone), ("heads", heads.state_dict())):
+            tensors = sorted((name, each.detach().cpu()) for name, each in state.items())
+            specs = [
+                TensorSpec(name, tuple(each.shape), str(each.dtype).removeprefix("torch."))
+                for name, each in tensors
+            ]
+            write_tensors(staging, specs, tensors, stem=stem)

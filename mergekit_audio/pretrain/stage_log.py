@@ -1,0 +1,140 @@
+"""What a stage tells while it trains: log.jsonl without times, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mergekit_audio.pretrain.objective import Objective
+
+
+class StageLog:
+    """Sums of the steps since the last line, and the lines.
+
+    A line holds means over the masked frames of its steps: ``loss`` (all parts, weighted),
+    ``feature_penalty``, and of each teacher ``<teacher>/loss`` and what the teacher adds up.
+
+    Parameters
+    ----------
+    path
+        The stage's ``log.jsonl``.
+    stage
+        The stage's name.
+    every
+        Steps of a line.
+    steps
+        Steps of the stage; the last one always ends a line.
+    weights
+        Factors of the teachers' losses.
+    feature_penalty
+        Factor of the penalty.
+    board
+        A TensorBoard writer, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stage: str,
+        every: int,
+        steps: int,
+        weights: Mapping[str, float],
+        feature_penalty: float,
+        board: Any = None,
+    ) -> None:
+        self.path = path
+        self.stage = stage
+        self.every = every
+        self.steps = steps
+        self.weights = dict(weights)
+        self.feature_penalty = feature_penalty
+        self.board = board
+        self._names: list[str] = []
+        self._sums: torch.Tensor | None = None
+        self._norms: list[float] = []
+
+    def add(self, objective: Objective) -> None:
+        """Add a micro-batch; nothing waits for the device."""
+        parts: dict[str, Any] = {
+            "masked_frames": objective.masked_frames,
+            "feature_penalty": objective.penalty.detach() * objective.masked_frames,
+        }
+        for teacher, part in objective.teachers.items():
+            parts[f"{teacher}/loss"] = part.total.detach()
+            for name, value in part.sums.items():
+                parts[f"{teacher}/{name}"] = value.detach()
+        device = objective.penalty.device
+        values = torch.stack(
+            [torch.as_tensor(value, dtype=torch.float64, device=device) for value in parts.values()]
+        )
+        self._names = list(parts)
+        self._sums = values if self._sums is None else self._sums.to(device) + values
+
+    def end_step(self, step: int, learning_rate: float, gradient_norm: float | None) -> None:
+        """Count a step, and write a line when one is due."""
+        if gradient_norm is not None:
+            self._norms.append(gradient_norm)
+        if self._sums is None or (step % self.every and step != self.steps):
+            return
+        line = self._line(step, learning_rate)
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, allow_nan=False) + "\n")
+        if self.board is not None:
+            for name, value in line.items():
+                if name not in ("stage", "step"):
+                    self.board.add_scalar(name, value, step)
+        self._sums, self._norms = None, []
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed log needs, as JSON values."""
+        return {
+            "bytes": self.path.stat().st_size if self.path.exists() else 0,
+            "names": self._names,
+            "sums": None if self._sums is None else self._sums.tolist(),
+            "norms": self._norms,
+        }
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Go back to a saved state, or to the stage's beginning; later lines are cut off."""
+        self._names = list(state["names"]) if state else []
+        self._norms = list(state["norms"]) if state else []
+        sums = state["sums"] if state else None
+        self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab") as stream:
+            stream.truncate(int(state["bytes"]) if state else 0)
+
+    def _line(self, step: int, learning_rate: float) -> dict[str, Any]:
+        assert self._sums is not None
+        sums = dict(zip(self._names, self._sums.tolist(), strict=True))
+        frames = sums.pop("masked_frames")
+        means = {name: value / frames for name, value in sums.items()}
+        loss = self.feature_penalty * means["feature_penalty"] + sum(
+            weight * means[f"{teacher}/loss"] for teacher, weight in self.weights.items()
+        )
+        finite = [norm for norm in self._norms if math.isfinite(norm)]
+        line: dict[str, Any] = {
+            "stage": self.stage,
+            "step": step,
+            "learning_rate": learning_rate,
+            "loss": loss,
+            "masked_frames": int(frames),
+        }
+        if finite:
+            line["gradient_norm"] = sum(finite) / len(finite)
+        return line | means
+
+
+def open_board(folder: Path, *, first_step: int) -> Any:
+    """Return a TensorBoard writer that drops what it held from ``first_step`` on, or None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step or None)

@@ -1,0 +1,276 @@
+"""transformers' Trainer for one stage: masked prediction normalised over the window, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import explain_os_errors, staged_folder
+from mergekit_audio.pretrain.data import Clips, Collate
+from mergekit_audio.pretrain.objective import PretrainModel
+from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
+from mergekit_audio.pretrain.stage_log import StageLog
+from mergekit_audio.pretrain.work import StageFolder
+from mergekit_audio.progress import Progress, ProgressEvent
+from mergekit_audio.recipe.train import Stage, TrainArguments
+
+_LOG_STATE_NAME = "log_state.json"
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What a stage's trainer needs beside the model.
+
+    Parameters
+    ----------
+    stage, index, seed
+        The stage, its place in the recipe, and the recipe's seed.
+    arguments
+        The recipe's settings.
+    weights
+        Factor of each teacher's loss.
+    clips, collate
+        The stage's crops in their order, and what makes batches of them.
+    folder
+        Where checkpoints and log stand.
+    log
+        The stage's log.
+    progress
+        Told of every step.
+    """
+
+    stage: Stage
+    index: int
+    seed: int
+    arguments: TrainArguments
+    weights: Mapping[str, float]
+    clips: Clips
+    collate: Collate
+    folder: StageFolder
+    log: StageLog
+    progress: Progress
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """Trains one stage; the same job gives the same weights, however often it was killed.
+
+    Data, noise, masks and dropout are functions of (seed, stage, position), so that a checkpoint
+    holds weights, optimiser, schedule and the log's sums, and no random state.
+
+    Parameters
+    ----------
+    model
+        The model with the stage's parameters set to train.
+    job
+        The rest.
+    """
+
+    def __init__(self, model: PretrainModel, job: StageJob) -> None:
+        self.job = job
+        self._learning_rate = 0.0
+        self._loss = 0.0
+        self._steps_told = 0
+        super().__init__(
+            model=model,
+            args=_training_arguments(job),
+            data_collator=job.collate,
+            train_dataset=job.clips,
+        )
+        self.remove_callback(PrinterCallback)
+
+    def train_or_resume(self) -> None:
+        """Train the stage from its last checkpoint, or from its beginning.
+
+        Raises
+        ------
+        InputError
+            The loss or the gradient is not finite, a checkpoint is damaged, or the disk is full.
+        """
+        checkpoints = self.job.folder.checkpoints()
+        last = checkpoints[-1] if checkpoints else None
+        self.job.log.restore(None if last is None else _read_log_state(last))
+        with explain_os_errors(self.job.folder.folder):
+            self.train(resume_from_checkpoint=None if last is None else str(last))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the crops in their order, made in this process."""
+        return DataLoader(
+            self.job.clips,
+            batch_size=self.job.arguments.batch_size,
+            shuffle=False,
+            collate_fn=self.job.collate,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make AdamW over the parameters that train; as in fairseq, all of them decay."""
+        if self.optimizer is None:
+            arguments = self.job.arguments
+            self.optimizer = torch.optim.AdamW(
+                [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+                lr=self.job.stage.peak_lr,
+                betas=(arguments.adam_beta1, arguments.adam_beta2),
+                eps=arguments.adam_epsilon,
+                weight_decay=arguments.weight_decay,
+                fused=True,
+            )
+        return self.optimizer
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> float:
+        """Return the masked frames of an accumulation window."""
+        return float(sum(int(batch["mask"].sum()) for batch in batch_samples))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return a micro-batch's part of the window's loss."""
+        job = self.job
+        self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        targets = self._targets(inputs)
+        torch.manual_seed(seed_of(DROPOUT, job.seed, job.index, inputs["first_position"]))
+        objective = model(inputs["wave"], inputs["mask"], targets)
+        loss = objective.loss(job.weights, job.arguments.feature_penalty, num_items_in_batch)
+        job.log.add(objective)
+        return (loss, objective) if return_outputs else loss
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        """Do a micro-batch forward and backward, and stop the training at a loss that is not finite."""
+        loss = super().training_step(model, inputs, *rest, **named)
+        self._loss += float(loss)
+        if not math.isfinite(self._loss):
+            raise self._diverged("loss", self._loss)
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        # fp16's loss scaling skips steps whose gradient overflows; elsewhere it is the end.
+        if self.job.arguments.precision != "fp16" and not math.isfinite(float(norm)):
+            raise self._diverged("norm of the gradient", float(norm))
+        return norm
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, *rest: Any, **named: Any
+    ) -> None:
+        step = self.state.global_step
+        if step > self._steps_told:
+            self._steps_told = step
+            norm = None if grad_norm is None else float(grad_norm)
+            self.job.log.end_step(step, self._learning_rate, norm)
+            loss, self._loss = self._loss, 0.0
+            note = f"loss {loss:.3f}, learning rate {self._learning_rate:.2e}"
+            task = f"stage {self.job.stage.name}"
+            self.job.progress(ProgressEvent(task, step, self.job.stage.steps, note))
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **named)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint under a temporary name and rename it; keep the last two."""
+        step = self.state.global_step
+        if step >= self.job.stage.steps:
+            return  # the stage's result follows at once
+        target = self.job.folder.checkpoint(step)
+        with staged_folder(target, force=True) as staging:
+            state = {name: each.contiguous() for name, each in self.model.state_dict().items()}
+            _write(staging / "model.safetensors", safetensors.torch.save(state, {"format": "pt"}))
+            _save(staging / "optimizer.pt", self.optimizer.state_dict())
+            _save(staging / "scheduler.pt", self.lr_scheduler.state_dict())
+            if self.accelerator.scaler is not None:
+                _save(staging / "scaler.pt", self.accelerator.scaler.state_dict())
+            log_state = json.dumps(self.job.log.state(), allow_nan=False)
+            _write(staging / _LOG_STATE_NAME, log_state.encode())
+            self.state.save_to_json(str(staging / "trainer_state.json"))
+        self.job.folder.drop_old_checkpoints()
+
+    @torch.no_grad()
+    def _targets(self, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Return each teacher's targets: cached codes, or made from the clean crop."""
+        codes: dict[str, torch.Tensor] = dict(inputs["codes"])
+        with torch.autocast(self.args.device.type, enabled=False):
+            made = {
+                name: teacher.targets(inputs["clean"])
+                for name, teacher in self.model.teachers.items()
+                if name not in codes
+            }
+        return codes | made
+
+    def _diverged(self, what: str, value: float) -> InputError:
+        stage = self.job.stage
+        return InputError(
+            f"stage {stage.name!r}, step {self.state.global_step + 1} of {stage.steps}: "
+            f"the {what} is {value}",
+            f"try a lower peak_lr (now {stage.peak_lr:g}), a higher warmup_ratio (now "
+            f"{stage.warmup_ratio:g}), a smaller max_grad_norm, or precision fp32; the same "
+            "recipe goes wrong at the same step again",
+        )
+
+
+def device_name() -> str:
+    """Return where training happens: the first CUDA GPU, or the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _training_arguments(job: StageJob) -> TrainingArguments:
+    arguments, stage = job.arguments, job.stage
+    settings = TrainingArguments(
+        output_dir=str(job.folder.folder),
+        max_steps=stage.steps,
+        per_device_train_batch_size=arguments.batch_size,
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        learning_rate=stage.peak_lr,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": stage.min_lr},
+        warmup_steps=stage.warmup_steps,
+        max_grad_norm=arguments.max_grad_norm,
+        bf16=arguments.precision == "bf16",
+        fp16=arguments.precision == "fp16",
+        use_cpu=device_name() == "cpu",
+        seed=job.seed % (1 << 32),
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=arguments.save_steps,
+        average_tokens_across_devices=False,
+        remove_unused_columns=False,
+        label_names=[],
+        report_to=[],
+        disable_tqdm=True,
+    )
+    if settings.n_gpu > 1:
+        settings._n_gpu = 1  # one process drives one GPU; no DataParallel
+    return settings
+
+
+def _read_log_state(checkpoint: Path) -> Mapping[str, Any]:
+    path = checkpoint / _LOG_STATE_NAME
+    try:
+        value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: can't read the checkpoint: {error}", f"delete {checkpoint} and run again"
+        ) from error
+    return value
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(content)
+
+
+def _save(path: Path, value: Any) -> None:
+    with open(path, "wb") as stream:
+        torch.save(value, stream)
