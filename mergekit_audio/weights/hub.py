@@ -108,11 +108,17 @@ def _download(repo_id: str, revision: str | None, patterns: list[str], local: Pa
             "a hub repo is written org/name@revision",
         ) from error
     except (errors.HfHubHTTPError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"{shown}: the hub could not deliver it ({_first_line(error)})",
-            "try again later, or set HF_HUB_OFFLINE=1 to use what the cache holds",
-        ) from error
+        raise _undelivered(shown, error) from error
+    except Exception as error:
+        # The hub's HTTP library (its name has changed before) when the line breaks in mid-download.
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests"):
+            raise _undelivered(shown, error) from error
+        raise
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _undelivered(shown: str, error: Exception) -> InputError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"{shown}: the hub could not deliver it ({first_line})",
+        "try again later, or set HF_HUB_OFFLINE=1 to use what the cache holds",
+    )
