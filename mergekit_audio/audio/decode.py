@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -18,19 +20,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ = 24_000
-DECODER = f"1 libsndfile-{soundfile.__libsndfile_version__} soxr-{soxr.__version__} HQ"
+DECODER = f"2 libsndfile-{soundfile.__libsndfile_version__} soxr-{soxr.__version__} HQ"
 """Names what the samples depend on besides the file; part of the store's keys."""
 
-_FORMATS = ("FLAC", "MP3", "OGG", "WAV", "WAVEX")
-_BLOCK_S = 30.0
+_FORMATS = ("FLAC", "MP3", "OGG", "RF64", "WAV", "WAVEX")
+_BLOCK_SAMPLES = 1 << 14
 _WINDOW_TOLERANCE_S = 1.0
 _MP3_TOLERANCE_SAMPLES = 2 * 1152
+_MP3_PREROLL_S = 2.0  # a frame takes bits of the 511 bytes before it: half a second at 8 kbit/s
 _SAMPLE_RATES_HZ = (4_000, 768_000)
 _CONVERT = "convert it first: ffmpeg -i INPUT OUTPUT.flac"
 _CUT = (
     "the file seems cut or damaged: copy or download it again; if it is meant to end there, "
     "save it anew (ffmpeg -i INPUT OUTPUT.flac)"
 )
+
+
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A recording that is read from front to back.
+
+    ``SoundFile.read`` seeks to where it already is, after each call. In an MP3 that throws away the
+    bits that the next frame takes from the frames before it, and the next frame is heard as noise.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 class RecordingError(InputError):
@@ -58,8 +72,9 @@ def decode(
     sample_rate_hz
         Of the result; the resampler is soxr's HQ.
     start_s, end_s
-        In seconds of the file; ``None`` means its beginning and its end. Only the window is read.
-        An end up to one second behind the file's end means that end.
+        In seconds of the file; ``None`` means its beginning and its end. Only the window is read
+        (of an MP3 also two seconds before it). An end up to one second behind the file's end means
+        that end.
 
     Returns
     -------
@@ -82,9 +97,8 @@ def decode_blocks(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     start_s: float | None = None,
     end_s: float | None = None,
-    block_s: float = _BLOCK_S,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield what ``decode`` returns in blocks of about ``block_s`` seconds, so hours fit in RAM.
+    """Yield what ``decode`` returns block by block, so that hours need no more RAM than seconds.
 
     Raises
     ------
@@ -92,25 +106,25 @@ def decode_blocks(
         As ``decode``; also after some blocks, when the fault is found there.
     """
     path = Path(path)
-    source, cut = _inspect(path)
+    stream, cut = _inspect(path)
     if cut and end_s is None:
         raise RecordingError(path, cut, _CUT)
-    with _open(path, source) as recording:
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(_open(path, _bytes_of(path, stream, stack)))
         first, last = _window(path, recording, start_s, end_s, cut)
         resampler = None
         if recording.samplerate != sample_rate_hz:
             resampler = soxr.ResampleStream(
                 recording.samplerate, sample_rate_hz, 1, dtype="float32", quality="HQ"
             )
-        block_samples = max(1, round(block_s * recording.samplerate))
-        for block in _read(path, recording, first, last, block_samples):
+        for block in _read(path, recording, first, last):
             yield block if resampler is None else resampler.resample_chunk(block)
         if resampler is not None:
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _inspect(path: Path) -> tuple[str | IO[bytes], str]:
-    """Return what libsndfile shall open, and what is missing at the file's end (a phrase)."""
+def _inspect(path: Path) -> tuple[mpeg.MpegStream | None, str]:
+    """Return an MP3's frames, and what is missing at the file's end (a phrase)."""
     try:
         if path.is_dir():
             raise RecordingError(path, "is a folder, not a recording")
@@ -118,22 +132,29 @@ def _inspect(path: Path) -> tuple[str | IO[bytes], str]:
             raise RecordingError(path, "is empty (0 bytes)", "copy or download it again")
         kind = integrity.kind_of(path)
         if kind != "mp3":
-            return os.fspath(path), integrity.find_cut(path, kind)
+            return None, integrity.find_cut(path, kind)
         stream = mpeg.scan(path)
         if stream is None:
             raise RecordingError(path, "is not an MP3: it holds no MPEG frames", _CONVERT)
-        if stream.promised_frames is None:
-            return mpeg.with_xing_header(path, stream), stream.cut
-        return os.fspath(path), stream.cut
+        return stream, stream.cut
     except FileNotFoundError:
         raise RecordingError(path, "no such file") from None
     except OSError as error:
         raise RecordingError(path, f"can't be read ({error.strerror})") from error
 
 
-def _open(path: Path, source: str | IO[bytes]) -> soundfile.SoundFile:
+def _bytes_of(
+    path: Path, stream: mpeg.MpegStream | None, stack: contextlib.ExitStack
+) -> str | io.RawIOBase:
+    """Return what libsndfile shall open: the path, or an MP3 with the header that it lacks."""
+    if stream is None or stream.promised_frames is not None:
+        return os.fspath(path)
+    return mpeg.with_xing_header(stack.enter_context(open(path, "rb")), stream)
+
+
+def _open(path: Path, source: str | io.RawIOBase) -> _ForwardFile:
     try:
-        recording = soundfile.SoundFile(source)
+        recording = _ForwardFile(source)
     except (RuntimeError, TypeError) as error:
         known = path.suffix.lower() in integrity.READABLE_SUFFIXES
         problem = "is not a readable recording" if known else "is not in a supported format"
@@ -155,7 +176,7 @@ def _open(path: Path, source: str | IO[bytes]) -> soundfile.SoundFile:
 
 def _window(
     path: Path,
-    recording: soundfile.SoundFile,
+    recording: _ForwardFile,
     start_s: float | None,
     end_s: float | None,
     cut: str,
@@ -183,17 +204,16 @@ def _window(
 
 
 def _read(
-    path: Path, recording: soundfile.SoundFile, first: int, last: int, block_samples: int
+    path: Path, recording: _ForwardFile, first: int, last: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield mono blocks of the file's own rate and check that all of ``[first, last)`` came."""
     rate, position = recording.samplerate, first
     tolerance = _MP3_TOLERANCE_SAMPLES if recording.format == "MP3" else 0
     failure = ""
     try:
-        if first:
-            recording.seek(first)
+        _go_to(recording, first)
         while position < last:
-            count = min(block_samples, last - position)
+            count = min(_BLOCK_SAMPLES, last - position)
             block = recording.read(count, dtype="float32", always_2d=True)
             if not len(block):
                 break
@@ -205,10 +225,18 @@ def _read(
         failure = f" ({_reason(error)})"
     if position == first or position + tolerance < last or (failure and position < last):
         raise RecordingError(
-            path,
-            f"decoded {(position - first) / rate:.1f} s of {(last - first) / rate:.1f} s{failure}",
-            _CUT,
+            path, f"decodes only to {position / rate:.2f} s of {last / rate:.2f} s{failure}", _CUT
         )
+
+
+def _go_to(recording: _ForwardFile, first: int) -> None:
+    """Seek to a sample; in an MP3 to some seconds before it, which are decoded and thrown away."""
+    preroll = round(_MP3_PREROLL_S * recording.samplerate) if recording.format == "MP3" else 0
+    start = max(0, first - preroll)
+    if start:
+        recording.seek(start)
+    if start < first:
+        recording.read(first - start, dtype="float32", always_2d=True)
 
 
 def _require_finite(path: Path, mono: NDArray[np.float32], position: int, rate: int) -> None:

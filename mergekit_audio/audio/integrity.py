@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from mergekit_audio.audio.mpeg import skip_id3v2
 
@@ -15,7 +16,7 @@ READABLE_SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
 _STREAMED_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # "not known" as written by pipes
 _OGG_PAGE_BYTES = 65_307  # the longest page
 _END_OF_STREAM = 0x04
-_MAGICS = {b"RIFF": "wav", b"RIFX": "wav", b"fLaC": "flac", b"OggS": "ogg"}
+_MAGICS = {b"RIFF": "wav", b"RIFX": "wav", b"RF64": "wav", b"fLaC": "flac", b"OggS": "ogg"}
 
 
 def kind_of(path: Path) -> str:
@@ -46,28 +47,28 @@ def find_cut(path: Path, kind: str) -> str:
 
 def _find_wav_cut(path: Path) -> str:
     size = path.stat().st_size
-    bytes_per_second = 0
+    bytes_per_second, long_length = 0, 0
     with open(path, "rb") as stream:
-        order = "big" if stream.read(4) == b"RIFX" else "little"
+        order: Literal["big", "little"] = "big" if stream.read(4) == b"RIFX" else "little"
         position = 12
         while position + 8 <= size:
             stream.seek(position)
             name = stream.read(4)
-            length = int.from_bytes(stream.read(4), "big" if order == "big" else "little")
+            length = int.from_bytes(stream.read(4), order)
+            if name == b"ds64":
+                long_length = int.from_bytes(stream.read(16)[8:], order)
             if name == b"fmt ":
-                fields = stream.read(12)
-                bytes_per_second = int.from_bytes(
-                    fields[8:12], "big" if order == "big" else "little"
-                )
+                bytes_per_second = int.from_bytes(stream.read(12)[8:], order)
             if name == b"data":
                 held = size - position - 8
+                length = long_length if length == 0xFFFFFFFF else length
                 if length in _STREAMED_SIZES or length <= held:
                     return ""
                 if not bytes_per_second:
                     return f"holds {held} of the {length} bytes that its header promises"
                 return (
-                    f"holds {held / bytes_per_second:.1f} s of the "
-                    f"{length / bytes_per_second:.1f} s that its header promises"
+                    f"holds {held / bytes_per_second:.2f} s of the "
+                    f"{length / bytes_per_second:.2f} s that its header promises"
                 )
             position += 8 + length + length % 2
     return "ends before its sound begins"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import explain_os_errors
 from mergekit_audio.registry import did_you_mean
 
 COLUMNS = ("id", "path", "split", "tags", "duration_s", "start_s", "end_s", "artist")
@@ -88,8 +87,10 @@ def read_rows(manifest: Path) -> list[Row]:
 
 
 def _read_text(manifest: Path, faults: _Faults) -> str:
-    with explain_os_errors(manifest):
+    try:
         data = manifest.read_bytes()
+    except OSError as error:
+        raise InputError(f"{manifest}: can't be read ({error.strerror})") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 _SEARCH_BYTES = 1 << 16
 _XING_FRAMES_AND_BYTES = 0x3
@@ -63,9 +64,9 @@ class MpegStream:
         """What is missing at the end, as a phrase; empty when the file is whole."""
         if self.promised_frames is not None and self.frames + 1 < self.promised_frames:
             promised_s = self.promised_frames * self.samples_per_frame / self.sample_rate_hz
-            return f"holds {self.seconds:.1f} s of the {promised_s:.1f} s that its header promises"
+            return f"holds {self.seconds:.2f} s of the {promised_s:.2f} s that its header promises"
         if self.ends_inside_frame:
-            return f"ends inside an MPEG frame after {self.seconds:.1f} s"
+            return f"ends inside an MPEG frame after {self.seconds:.2f} s"
         return ""
 
 
@@ -111,23 +112,23 @@ def scan(path: Path) -> MpegStream | None:
         )
 
 
-def with_xing_header(path: Path, stream: MpegStream) -> io.BytesIO:
-    """Return the frames of a file without tags, after a Xing frame that tells their number."""
-    with open(path, "rb") as file:
-        file.seek(stream.first_byte)
-        frames = file.read(stream.end_byte - stream.first_byte)
-    lengths = _frame_lengths(frames[:4])
+def with_xing_header(file: IO[bytes], stream: MpegStream) -> _Spliced:
+    """Return an open file's frames without tags, after a Xing frame that tells their number."""
+    file.seek(stream.first_byte)
+    first = file.read(4)
+    lengths = _frame_lengths(first)
     # the roomiest frame header of this stream, so that the Xing fields always fit
     third_byte = max(
         (value for value, length in enumerate(lengths) if length), key=lambda value: lengths[value]
     )
-    header = bytes([frames[0], frames[1] | 1, third_byte, frames[3]])
+    header = bytes([first[0], first[1] | 1, third_byte, first[3]])
+    size = stream.end_byte - stream.first_byte + lengths[third_byte]
     fields = b"Xing" + b"".join(
-        value.to_bytes(4, "big")
-        for value in (_XING_FRAMES_AND_BYTES, stream.frames, len(frames) + lengths[third_byte])
+        value.to_bytes(4, "big") for value in (_XING_FRAMES_AND_BYTES, stream.frames, size)
     )
     frame = header + bytes(_side_information_bytes(header)) + fields
-    return io.BytesIO(frame.ljust(lengths[third_byte], b"\0") + frames)
+    front = frame.ljust(lengths[third_byte], b"\0")
+    return _Spliced(front, file, stream.first_byte, stream.end_byte)
 
 
 def skip_id3v2(data: Sequence[int] | mmap.mmap | bytes) -> int:
@@ -142,6 +143,43 @@ def skip_id3v2(data: Sequence[int] | mmap.mmap | bytes) -> int:
             size = size << 7 | byte & 0x7F
         position += 10 + size + (10 if flags_and_size[0] & 0x10 else 0)
     return position
+
+
+class _Spliced(io.RawIOBase):
+    """Some bytes, and then a part of an open file, as one file; nothing is held in memory."""
+
+    def __init__(self, front: bytes, file: IO[bytes], first_byte: int, end_byte: int) -> None:
+        super().__init__()
+        self.front = front
+        self.file = file
+        self.first_byte = first_byte
+        self.size = len(front) + end_byte - first_byte
+        self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        self.position = max(0, start + offset)
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(0, self.size - self.position))
+        if self.position < len(self.front):
+            data = self.front[self.position : self.position + wanted]
+        else:
+            self.file.seek(self.first_byte + self.position - len(self.front))
+            data = self.file.read(wanted)
+        memoryview(buffer).cast("B")[: len(data)] = data
+        self.position += len(data)
+        return len(data)
 
 
 def _end_without_tags(data: mmap.mmap) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from mergekit_audio.audio.prepared import FULL_SCALE, SAMPLE_DTYPE
 from mergekit_audio.files import canonical_json, sha256_of_text, staged_file, write_text
 
 _HASH_BLOCK_BYTES = 1 << 20
+_ABANDONED_AFTER_S = 3600.0
 
 
 class StoppedError(Exception):
@@ -132,6 +135,15 @@ def make(
     entry = {name: getattr(sound, name) for name in ("samples", "digest", "lowest", "highest")}
     _write_entry(path.with_suffix(".json"), entry)
     return Facts(sound)
+
+
+def remove_abandoned(root: Path) -> None:
+    """Remove temporary files that no living process can be writing (a killed one left them)."""
+    oldest = time.time() - _ABANDONED_AFTER_S
+    for partial in sorted((root / "objects").glob("*/.*.partial")):
+        with contextlib.suppress(OSError):
+            if partial.stat().st_mtime < oldest:
+                partial.unlink()
 
 
 def _write_sound(

@@ -9,6 +9,7 @@ temporary name and renamed, so that any number of processes may prepare the same
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -82,8 +83,11 @@ class Store:
         """
         source = Path(source)
         tracks = load_tracks(source)
-        sources = self._find_sources(tracks, source.name, workers, progress)
-        facts = self._find_facts(tracks, sources, sample_rate_hz, source.name, workers, progress)
+        with self._explained():
+            sources = self._find_sources(tracks, source.name, workers, progress)
+            facts = self._find_facts(
+                tracks, sources, sample_rate_hz, source.name, workers, progress
+            )
         corpus = _classify(source, tracks, sources, facts, sample_rate_hz, min_s)
         if not corpus.tracks:
             lines = corpus.report.lines(most=20)
@@ -92,6 +96,19 @@ class Store:
                 "WAV, FLAC, OGG and MP3 are read; convert others: ffmpeg -i INPUT OUTPUT.flac",
             )
         return corpus
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of a store that can't be written what to do about it."""
+        hint = "free some space or check the permissions, or choose another store"
+        try:
+            yield
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise InputError(error.message, hint) from error
+            raise
+        except OSError as error:
+            raise InputError(f"{self.root}: can't be a store ({error.strerror})", hint) from error
 
     def _find_sources(
         self, tracks: Sequence[Track], name: str, workers: int, progress: Progress
@@ -145,6 +162,8 @@ class Store:
             window = (job.track.start_s, job.track.end_s)
             return objects.make(self.root, job.key, job.file, window, job.sample_rate_hz, stop)
 
+        if jobs:
+            objects.remove_abandoned(self.root)
         decoded = _work(decode, jobs, workers, f"decode {name}", progress)
         known.update({job.key: facts for job, facts in decoded.items()})
         return [known[key] for key in keys]
