@@ -145,14 +145,14 @@ def _inspect(path: Path) -> tuple[mpeg.MpegStream | None, str]:
 
 def _bytes_of(
     path: Path, stream: mpeg.MpegStream | None, stack: contextlib.ExitStack
-) -> str | io.RawIOBase:
+) -> str | bytes | io.RawIOBase:
     """Return what libsndfile shall open: the path, or an MP3 with the header that it lacks."""
     if stream is None or stream.promised_frames is not None:
-        return os.fspath(path)
+        return os.fsencode(path) if os.name == "posix" else str(path)  # a name may be any bytes
     return mpeg.with_xing_header(stack.enter_context(open(path, "rb")), stream)
 
 
-def _open(path: Path, source: str | io.RawIOBase) -> _ForwardFile:
+def _open(path: Path, source: str | bytes | io.RawIOBase) -> _ForwardFile:
     try:
         recording = _ForwardFile(source)
     except (RuntimeError, TypeError) as error:
