@@ -116,12 +116,12 @@ def inspect_models(base: Checkpoint, models: Mapping[str, Checkpoint]) -> dict[s
     total = _Relations.total(list(by_tensor.values()), len(names))
     norms = [math.sqrt(value) for value in np.diagonal(total.products).tolist()]
     mean_norm = math.fsum(norms) / len(norms) if norms else 0.0
-    sum_norm = math.sqrt(max(float(np.sum(total.products)), 0.0))
+    sum_norm = math.sqrt(np.maximum(np.sum(total.products), 0.0))  # keeps a NaN
     return {
         "base": base.source,
         "models": names,
-        "norms": norms,
-        "sum_to_mean_norm": sum_norm / mean_norm if mean_norm else None,
+        "norms": [_json_number(norm) for norm in norms],
+        "sum_to_mean_norm": _json_number(sum_norm / mean_norm) if mean_norm else None,
         "cosine": total.cosine(),
         "sign_conflict": total.sign_conflict(),
         "groups": [
@@ -158,10 +158,11 @@ class _Relations:
         total = cls.total([], count)
         for slices in zip(*(vector.slices(name) for vector in vectors), strict=True):
             values = [part for _, part in slices]
-            signs = [np.sign(part).astype(np.int8) for part in values]
+            signs = [np.nan_to_num(np.sign(part)).astype(np.int8) for part in values]
             for i in range(count):
                 for j in range(i + 1):
-                    total.products[i, j] += np.sum(values[i] * values[j])
+                    with np.errstate(invalid="ignore"):  # infinite values, where allowed
+                        total.products[i, j] += np.sum(values[i] * values[j])
                     agreement = signs[i] * signs[j]
                     total.opposite[i, j] += np.count_nonzero(agreement < 0)
                     total.changed[i, j] += np.count_nonzero(agreement)

@@ -263,7 +263,7 @@ class TensorStats:
         return cls(
             elements=sum(part.elements for part in parts),
             norm=math.hypot(*(part.norm for part in parts)),
-            max_abs=max((part.max_abs for part in parts), default=0.0),
+            max_abs=float(np.max([part.max_abs for part in parts], initial=0.0)),  # keeps a NaN
             base_norm=math.hypot(*(part.base_norm for part in parts)),
             zeros=sum(part.zeros for part in parts),
         )

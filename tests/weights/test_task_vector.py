@@ -106,7 +106,8 @@ def test_laws(models: list[Checkpoint], left: float, right: float) -> None:
     assert same(left * (one + two), left * one + left * two)
     assert same((left + right) * one, left * one + right * one)
     assert same(one - one, 0 * one, 0)
-    assert same(-(-one), one, 0)
+    negated = -one
+    assert same(-negated, one, 0)
     assert same(one * 1, one, 0)
 
 

@@ -136,6 +136,25 @@ def test_several_models(models: list[Checkpoint]) -> None:
     assert groups["encoder.layers.3"][0][1] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_models_that_are_not_finite_give_no_numbers(tmp_path: Path, value: float) -> None:
+    for name, values in (("0", [1.0, 2.0]), ("1", [2.0, 2.0]), ("2", [value, 3.0])):
+        save_file(
+            {"a.w": torch.tensor(values), "b.w": torch.ones(2)}, tmp_path / f"{name}.safetensors"
+        )
+    base, one, bad = (
+        Checkpoint.open(f"{i}.safetensors", root=tmp_path, allow_nonfinite=True) for i in range(3)
+    )
+    pair = inspect_pair(base, bad)
+    assert pair["total"]["norm"] is None
+    assert pair["total"]["max_abs"] is None
+    facts = inspect_models(base, {"one": one, "bad": bad})
+    json.dumps([pair, facts], allow_nan=False)
+    assert facts["norms"] == [1.0, None]
+    assert facts["cosine"] == [[1.0, None], [None, None]]
+    assert facts["sum_to_mean_norm"] is None
+
+
 def test_no_models_and_other_layouts(models: list[Checkpoint], tmp_path: Path) -> None:
     assert inspect_models(models[0], {})["cosine"] == []
     other = Checkpoint.open(str(make_mert_checkpoint(tmp_path / "other")))
