@@ -123,17 +123,23 @@ def load_splits(features: Features, task: PreparedTask) -> dict[str, SplitData]:
             f"states 0 to {layers - 1}",
             "choose one of them, or `weighted`",
         )
-    data = {}
-    for split in SPLITS:
-        rows = np.flatnonzero(task.splits[features.track_of_chunk] == split)
-        tracks = features.track_of_chunk[rows]
-        values = features.values[rows] if layer == "weighted" else features.values[rows, layer]
-        data[split] = SplitData(
-            features=torch.from_numpy(np.array(values, dtype=np.float32)),
-            first_chunks=np.flatnonzero(np.diff(tracks, prepend=-1)),
+    rows = {
+        split: np.flatnonzero(task.splits[features.track_of_chunk] == split) for split in SPLITS
+    }
+    values = {
+        split: features.values[chosen] if layer == "weighted" else features.values[chosen, layer]
+        for split, chosen in rows.items()
+    }
+    if task.task.protocol.standardize:
+        values = _standardized(values)
+    return {
+        split: SplitData(
+            features=torch.from_numpy(np.array(values[split], dtype=np.float32)),
+            first_chunks=np.flatnonzero(np.diff(features.track_of_chunk[rows[split]], prepend=-1)),
             targets=task.targets[task.splits == split],
         )
-    return data
+        for split in SPLITS
+    }
 
 
 def track_predictions(head: ProbeHead, data: SplitData, aggregate: str) -> NDArray[np.float64]:
@@ -146,3 +152,14 @@ def track_predictions(head: ProbeHead, data: SplitData, aggregate: str) -> NDArr
     counts = np.diff(np.append(data.first_chunks, len(chunk_values)))
     means: NDArray[np.float64] = sums / counts[:, None]
     return means
+
+
+def _standardized(values: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return ``(x - mean) / std`` with mean and std of each feature over the training chunks.
+
+    A feature that never changes there is only centred.
+    """
+    train = values["train"].astype(np.float64)
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    return {split: ((part - mean) / std).astype(np.float32) for split, part in values.items()}

@@ -26,6 +26,8 @@ class Protocol(Strict):
     """Only the first seconds of a track are used (150 makam, 780 Hindustani, 330 Carnatic)."""
     normalize: bool = True
     """Give each chunk zero mean and unit variance first (MARBLE does; MERT's training did not)."""
+    standardize: bool = False
+    """Give each feature zero mean and unit variance over the training chunks (MARBLE does not)."""
     layer: int | Literal["weighted"] = "weighted"
     """A hidden state (0 is the front's output) or a learned softmax-weighted sum of all."""
     hidden_size: int = Field(default=512, gt=0)

@@ -1,0 +1,1 @@
+"""Tables, figures, reports and model cards: from plain facts to files."""

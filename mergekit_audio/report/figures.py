@@ -100,9 +100,8 @@ def _scale_figure(summary: Mapping[str, Any]) -> Figure:
                 axes[row][column].set_xlabel("λ")
         axes[row][0].set_ylabel(f"{METRIC_TITLES[metric]} (%)")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(5, len(handles)), frameon=False
-    )
+    wide = min(len(columns), len(handles))
+    figure.legend(handles, labels, loc="outside lower center", ncols=wide, frameon=False)
     return figure
 
 

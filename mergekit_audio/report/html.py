@@ -31,7 +31,7 @@ thead th { border-bottom: 2px solid #333; }
 thead tr.groups th { border-bottom: 0; text-align: center; }
 tbody tr { border-bottom: 1px solid #e5e5e5; }
 td.best { font-weight: 700; }
-.synthetic { background: #fff6e0; border-left: 4px solid #d98e00; padding: 0.6rem 1rem; }
+.caution { background: #fff6e0; border-left: 4px solid #d98e00; padding: 0.6rem 1rem; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 details { margin: 0.5rem 0; } summary { cursor: pointer; }
 dl { display: grid; grid-template-columns: max-content auto; gap: 0.2rem 1rem; }
@@ -70,7 +70,7 @@ def write_report(
     heading = f"{title} (synthetic recordings)" if synthetic else title
     parts = [f"<h1>{_text(heading)}</h1>"]
     if synthetic:
-        parts.append(f'<p class="synthetic">{_text(SYNTHETIC_NOTE)}</p>')
+        parts.append(f'<p class="caution">{_text(SYNTHETIC_NOTE)}</p>')
     parts += [f"<p>{_text(note)}</p>" for note in notes]
     sentences = selection_sentences(summary)
     if sentences:

@@ -44,9 +44,11 @@ def selection_sentences(summary: Mapping[str, Any]) -> list[str]:
     ]
     sentences.append(inside_maximum_sentence(selection))
     margins = selection["margins"]
+    told = [selection["scale"]]
     for other in ("base", "weight_average", "lower_neighbour", "upper_neighbour"):
-        if other in margins and margins[other]["scale"] != selection["scale"]:
+        if other in margins and margins[other]["scale"] not in told:
             sentences.append(margin_sentence(other, margins[other]))
+            told.append(margins[other]["scale"])
     sentences.append(
         "The differences are paired over probe seeds: they show the probe's own noise, not that of "
         "training the models again or of drawing other test tracks."

@@ -186,8 +186,8 @@ def test_cultures_are_trained_when_their_output_is_missing(world, tmp_path, monk
 
 def test_base_train_must_write_the_base(world, tmp_path):
     (tmp_path / "base.yaml").write_text(
-        "kind: train\nbase: {preset: tiny, init: random}\nbackbone: {name: mert}\nculture: western\n"
-        "corpus: corpora/west\nteachers: [{name: cqt}]\n"
+        "kind: train\nbase: {preset: tiny, init: random}\nbackbone: {name: mert}\n"
+        "culture: western\ncorpus: corpora/west\nteachers: [{name: cqt}]\n"
         "stages: [{name: all, train: ['*'], steps: 1, peak_lr: 1.0e-4}]\noutput: elsewhere\n"
     )
     with pytest.raises(RecipeError, match="writes elsewhere, but `base` is models/base"):
