@@ -1,0 +1,1 @@
+"""Corpora: one importer a source, and the synthesiser of the demo."""

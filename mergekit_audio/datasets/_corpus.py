@@ -61,7 +61,7 @@ def write(settings: Settings, folder: Path, card: str, progress: Progress, worke
                 journal.write(_line({"path": _path(plan), "sha256": digest}))
             done += 1
             progress(ProgressEvent(task, done, len(plans), plan.id))
-        rows = sorted((_row(plan, settings.duration_s) for plan in plans), key=lambda row: row["id"])
+        rows = [_row(plan, settings.duration_s) for plan in sorted(plans, key=lambda plan: plan.id)]
         _write_if_new(folder / CARD, card)
         _write_if_new(folder / CHECKSUMS, _checksums(settings, known))
         _write_if_new(folder / MANIFEST, "".join(_line(row) for row in rows))

@@ -1,4 +1,4 @@
-"""Turn notes into what a voice follows: curves of pitch, level and brightness, 1,000 values a second."""
+"""Turn notes into what a voice follows: curves of pitch, level and brightness."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def melodic(
         curve = np.full(last - first, pitch)
         glide = before is not None and chance[number, 0] < ornament.glide_share
         if glide and before is not None:
-            length_s = min(float(generator.uniform(*ornament.glide_s)), 0.6 * (note.end_s - note.start_s))
+            glide_s = float(generator.uniform(*ornament.glide_s))
+            length_s = min(glide_s, 0.6 * (note.end_s - note.start_s))
             curve += (before - pitch) * _smooth_fall(time / length_s)
         elif long and chance[number, 1] < ornament.grace_share:
             neighbour = scale.pitch(note.degree + (1 if chance[number, 2] < 0.7 else -1))
@@ -136,4 +137,3 @@ def _frames(start_s: float, end_s: float, size: int) -> tuple[int, int]:
 def _hertz(cents: Curve) -> Curve:
     hertz: Curve = TONIC_HZ * np.exp2(cents / 1200.0)
     return hertz
-

@@ -28,7 +28,7 @@ _STROKE_LOST, _STROKE_ADDED, _STROKE_JITTER_S = 0.1, 0.08, 0.004
 
 @dataclass(frozen=True)
 class Note:
-    """One note; ``degree`` counts over octaves, ``falling`` says whether it was come to from above."""
+    """One note; ``degree`` counts over octaves, ``falling``: the note before was higher."""
 
     start_s: float
     end_s: float
@@ -100,7 +100,7 @@ def compose(plan: ClipPlan, duration_s: float, generator: np.random.Generator) -
         strokes = _strokes(plan.metre, bars, pulse_s, generator) if drums else []
     notes = _notes(plan.scale, slots, generator)
     return Score(
-        notes=tuple(note for note in notes if note.end_s > 0.05 and note.start_s < duration_s - 0.05),
+        notes=tuple(n for n in notes if n.end_s > 0.05 and n.start_s < duration_s - 0.05),
         strokes=tuple(stroke for stroke in strokes if 0.0 <= stroke.start_s < duration_s),
         chords=tuple(_chords(plan.scale, notes, bars, generator)),
     )
@@ -113,7 +113,7 @@ def _metred_slots(
     density: float,
     generator: np.random.Generator,
 ) -> list[_Slot]:
-    """Notes start with the groups of the metre; a group may be split into pulses, or held on."""
+    """Let notes start with the metre's groups; a group may be split into pulses, or held on."""
     bars_a_phrase = max(1, round(_PHRASE_S / (pulse_s * metre.pulses)))
     starts = [0, *itertools.accumulate(metre.groups)]
     slots: list[_Slot] = []
@@ -146,7 +146,7 @@ def _shape(pulses: int, density: float, generator: np.random.Generator) -> list[
 
 
 def _free_slots(duration_s: float, density: float, generator: np.random.Generator) -> list[_Slot]:
-    """Notes without a metre: log-normal lengths, a long one at each phrase's end."""
+    """Lay out notes without a metre: log-normal lengths, a long one at each phrase's end."""
     slots: list[_Slot] = []
     at = -float(generator.uniform(0.0, 1.0))
     phrase_s = 0.0
@@ -161,7 +161,7 @@ def _free_slots(duration_s: float, density: float, generator: np.random.Generato
 
 
 def _notes(scale: Scale, slots: list[_Slot], generator: np.random.Generator) -> list[Note]:
-    """Walk over the degrees: small steps, drawn to the course of the scale's motion and its stresses."""
+    """Walk over the degrees in small steps, drawn to the scale's course and its stresses."""
     count = len(scale.cents)
     degrees = np.arange(-_BELOW, count + _ABOVE + 1)
     index = degrees % count
@@ -218,7 +218,7 @@ def _strokes(
 def _chords(
     scale: Scale, notes: list[Note], bars: list[float], generator: np.random.Generator
 ) -> list[Chord]:
-    """Give each bar a chord of stacked thirds of the scale that holds the note sounding at its start."""
+    """Give each bar a chord of the scale's stacked thirds that holds its first note."""
     count = len(scale.cents)
     chords = []
     for bar_s in bars:

@@ -1,4 +1,4 @@
-"""Decide what clip i of a split is: its tags are dealt in shuffled rounds, so that none can be missing."""
+"""Decide what clip i of a split is: tags are dealt in shuffled rounds, so none can be missing."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from mergekit_audio.datasets._traditions import (
 FORMATS = ("flac", "flac", "mp3", "ogg", "wav", "wav")  # the lossy ones take longest to write
 CLIPS_PER_ARTIST = 4
 
-# Tonics lie 35 cents apart within a fifth; of each five neighbours three are for training, one for
-# validation and one for test, so that no split shares a tonic with another and none lies outside.
+# Tonics lie 12 cents apart (three times the players' error of intonation) within some 230 cents; of
+# each five neighbours three are for training, one for validation and one for test, so that no split
+# shares a tonic with another and none lies outside. A wider range makes scales inaudible to any
+# feature that is not invariant to transposition, for want of clips.
 TONIC_HZ = 220.0
-TONIC_STEP_CENTS = 35.0
+TONIC_STEP_CENTS = 12.0
 TONICS = {
     "train": tuple(TONIC_STEP_CENTS * k for k in range(20) if k % 5 in (0, 2, 4)),
     "valid": tuple(TONIC_STEP_CENTS * k for k in range(20) if k % 5 == 1),
@@ -39,7 +41,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What clip ``index`` of a split is to be; a function of (seed, culture, split, index) alone."""
+    """What clip ``index`` of a split is to be: a function of (seed, culture, split, index)."""
 
     seed: int
     culture: str
@@ -65,7 +67,7 @@ class ClipPlan:
 
     @property
     def artist(self) -> str:
-        """The invented player: four clips share one, and with it the timbres; none crosses splits."""
+        """The invented player: four clips share one and its timbres; none crosses splits."""
         number = self.index // CLIPS_PER_ARTIST
         return f"synthetic-{self.seed}-{self.culture}-{self.split}-{number:03d}"
 
@@ -124,7 +126,7 @@ def plan_clip(culture: str, split: str, index: int, seed: int) -> ClipPlan:
 
 
 def split_sizes(tracks: int) -> dict[str, int]:
-    """Return the clips of each split: a fifth for validation, a fifth for test, the rest to train."""
+    """Return the clips of each split: a fifth to validate, a fifth to test, the rest to train."""
     fifth = tracks // 5
     return {"train": tracks - 2 * fifth, "valid": fifth, "test": fifth}
 
@@ -138,7 +140,7 @@ def _order(count: int, index: int, key: list[int]) -> list[int]:
 
 
 def _style(tradition: Tradition, index: int, key: list[int]) -> Style:
-    """Deal styles, each round in the order that fits its clips' scales and metres best, plus noise."""
+    """Deal styles, each round in the order that fits its scales and metres best, plus noise."""
     styles = tradition.styles
     size = len(styles)
     first = index - index % size
@@ -160,7 +162,7 @@ def _style(tradition: Tradition, index: int, key: list[int]) -> Style:
 
 
 def _metred_before(tradition: Tradition, index: int, key: list[int]) -> int:
-    """Return how many clips before this one have a metre, so that metres are dealt over those alone."""
+    """Return how many clips before this one have a metre: metres are dealt over those alone."""
     size = len(tradition.styles)
     first = index - index % size
     whole_rounds = sum(style.metred for style in tradition.styles) * (index // size)
@@ -168,7 +170,7 @@ def _metred_before(tradition: Tradition, index: int, key: list[int]) -> int:
 
 
 def _instruments(index: int, key: list[int]) -> tuple[str, str | None]:
-    """Deal the lead; the second, in half of the clips, is the next lead of the round, taken cyclically."""
+    """Deal the lead; the second, in half of the clips, is the next lead of the round."""
     count = len(INSTRUMENTS)
     order = _order(count, index, [*key, _LEAD])
     place = index % count

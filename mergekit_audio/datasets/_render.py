@@ -1,7 +1,8 @@
-"""Render a clip: melody, second voice, accompaniment, drums and a room, mixed and brought to level."""
+"""Render a clip: melody, second voice, accompaniment, drums and a room, mixed to level."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,15 @@ class _Artist:
     stereo: bool
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """One part of the mix; ``place`` is from -1 (left) to 1 (right)."""
+
+    wave: Wave
+    gain: float
+    place: float
+
+
 def render(plan: ClipPlan, duration_s: float) -> Clip:
     """Render a clip of ``duration_s`` seconds; a function of its arguments alone."""
     generator = plan.generator()
@@ -54,26 +64,19 @@ def render(plan: ClipPlan, duration_s: float) -> Clip:
     score = compose(plan, duration_s, generator)
     samples = round(duration_s * RATE_HZ)
     lead_register = -_OCTAVE * float(generator.integers(0, 2))
-    layers: list[tuple[Wave, float, float]] = []  # wave, gain, place from -1 (left) to 1 (right)
-
-    def melody(family: str, register: float) -> Wave:
-        instrument = artist.lead[family]
-        tonic = plan.tonic_cents + register
-        ornament = plan.tradition.ornament
-        curves = _curves.melodic(
-            score.notes, plan.scale, ornament, instrument, tonic, duration_s, generator
-        )
-        return _play(instrument, curves, generator)[:samples]
-
-    layers.append((melody(plan.lead, lead_register), 1.0, 0.1))
+    instrument = artist.lead[plan.lead]
+    wave = _melody(plan, score, instrument, lead_register, duration_s, generator)
+    layers = [_Layer(wave[:samples], 1.0, 0.1)]
     if plan.second is not None:
         gain = float(generator.uniform(0.5, 0.8))
-        layers.append((melody(plan.second, -_OCTAVE - lead_register), gain, -0.5))
+        instrument = artist.lead[plan.second]
+        wave = _melody(plan, score, instrument, -_OCTAVE - lead_register, duration_s, generator)
+        layers.append(_Layer(wave[:samples], gain, -0.5))
     backing = _backing(plan, score, artist, duration_s, generator)
     if backing is not None:
-        layers.append((backing[:samples], float(generator.uniform(0.3, 0.5)), 0.5))
+        layers.append(_Layer(backing[:samples], float(generator.uniform(0.3, 0.5)), 0.5))
     if score.strokes:
-        layers.append((_drum_track(score.strokes, artist, samples), 1.0, -0.2))
+        layers.append(_Layer(_drum_track(score.strokes, artist, samples), 1.0, -0.2))
     return _record(layers, artist, generator)
 
 
@@ -95,6 +98,22 @@ def _artist(plan: ClipPlan) -> _Artist:
     )
 
 
+def _melody(
+    plan: ClipPlan,
+    score: Score,
+    instrument: Instrument,
+    register: float,
+    duration_s: float,
+    generator: np.random.Generator,
+) -> Wave:
+    tonic = plan.tonic_cents + register
+    ornament = plan.tradition.ornament
+    curves = _curves.melodic(
+        score.notes, plan.scale, ornament, instrument, tonic, duration_s, generator
+    )
+    return _play(instrument, curves, generator)
+
+
 def _play(instrument: Instrument, curves: Curves, generator: np.random.Generator) -> Wave:
     return sound(instrument, curves.pitch_hz, curves.level, curves.brightness, generator)
 
@@ -106,7 +125,7 @@ def _backing(
     duration_s: float,
     generator: np.random.Generator,
 ) -> Wave | None:
-    """A drone, chords, or neither: the tradition only says how often."""
+    """Play a drone, chords, or neither: the tradition only says how often."""
     chance = float(generator.random())
     drone = chance < plan.tradition.drone_share
     chords = not drone and chance < plan.tradition.drone_share + plan.tradition.chord_share
@@ -115,11 +134,11 @@ def _backing(
     if drone:
         fifth = min(plan.scale.cents, key=lambda cents: abs(cents - 702.0))
         beat_s = float(generator.uniform(0.5, 1.0))
-        for place, cents in enumerate((fifth - _OCTAVE, 0.0, 0.0, -_OCTAVE)):
-            held = artist.pad.decay_s is None
-            count = 1 if held else int(duration_s / (4 * beat_s)) + 1
+        held = artist.pad.decay_s is None
+        count = 1 if held else int(duration_s / (4 * beat_s)) + 1
+        for place, string in enumerate((fifth - _OCTAVE, 0.0, 0.0, -_OCTAVE)):
             starts = [0.0] if held else [beat_s * (4 * k + place) for k in range(count)]
-            parts.append((starts, [tonic + cents] * count))
+            parts.append((starts, [tonic + string] * count))
     elif chords and score.chords:
         starts = [chord.start_s for chord in score.chords]
         for voice in range(3):
@@ -131,12 +150,11 @@ def _backing(
         _play(artist.pad, _curves.stepwise(starts, cents, artist.pad, duration_s), generator)
         for starts, cents in parts
     ]
-    total = np.sum(waves, axis=0, dtype=np.float32) / np.float32(np.sqrt(len(waves)))
-    return np.asarray(total, dtype=np.float32)
+    return _mix(waves, [1.0 / math.sqrt(len(waves))] * len(waves))
 
 
 def _drum(pitch_hz: float, generator: np.random.Generator) -> Wave:
-    """One stroke: a falling sine, two overtones that no string has, and a burst of noise."""
+    """Make one stroke: a falling sine, two inharmonic overtones and a burst of noise."""
     time = np.arange(round(0.35 * RATE_HZ)) / RATE_HZ
     ring_s = float(generator.uniform(0.05, 0.14))
     bend = float(generator.uniform(0.05, 0.35))
@@ -162,24 +180,17 @@ def _drum_track(strokes: tuple[Stroke, ...], artist: _Artist, samples: int) -> W
     return track[:samples]
 
 
-def _record(
-    layers: list[tuple[Wave, float, float]], artist: _Artist, generator: np.random.Generator
-) -> Clip:
+def _record(layers: list[_Layer], artist: _Artist, generator: np.random.Generator) -> Clip:
     """Mix to one or two channels, add room and hiss, tilt the spectrum, set the level, resample."""
-    dry = np.sum([np.float32(gain) * wave for wave, gain, _ in layers], axis=0, dtype=np.float32)
+    waves = [layer.wave for layer in layers]
+    dry = _mix(waves, [layer.gain for layer in layers])
     hiss = generator.standard_normal(dry.size, dtype=np.float32)
-    shared = _room(dry, artist) - dry + np.float32(artist.hiss) * hiss
-    if artist.stereo:
-        channels = [
-            shared + np.sum(
-                [np.float32(gain * (1 + side * 0.6 * place)) * wave for wave, gain, place in layers],
-                axis=0,
-                dtype=np.float32,
-            )
-            for side in (-1, 1)
-        ]
-    else:
-        channels = [dry + shared]
+    shared = _echo(dry, artist) + np.float32(artist.hiss) * hiss
+    sides = (-0.6, 0.6) if artist.stereo else (0.0,)
+    channels = [
+        _mix(waves, [layer.gain * (1.0 + side * layer.place) for layer in layers]) + shared
+        for side in sides
+    ]
     toned = np.stack([_tilt(channel, artist.tone) for channel in channels], axis=1)
     peak = 10 ** float(generator.uniform(-0.5, -0.05))
     toned *= np.float32(peak / max(float(np.abs(toned).max()), 1e-9))
@@ -195,8 +206,8 @@ def _tilt(wave: Wave, tone: float) -> Wave:
     return np.asarray(wave + np.float32(-tone) * (wave - lowpass(wave, 0.7)), dtype=np.float32)
 
 
-def _room(wave: Wave, artist: _Artist) -> Wave:
-    """Convolve with decaying noise."""
+def _echo(wave: Wave, artist: _Artist) -> Wave:
+    """Convolve with decaying noise: the room without the direct sound."""
     length = round(2 * artist.echo_s * RATE_HZ)
     time = np.arange(length, dtype=np.float32) / RATE_HZ
     noise = np.random.default_rng(length).standard_normal(length, dtype=np.float32)
@@ -204,4 +215,11 @@ def _room(wave: Wave, artist: _Artist) -> Wave:
     echo *= np.float32(artist.echo_gain / np.sqrt(np.sum(echo**2)))
     size = scipy.fft.next_fast_len(wave.size + length, real=True)
     wet = scipy.fft.irfft(scipy.fft.rfft(wave, size) * scipy.fft.rfft(echo, size), size)
-    return np.asarray(wave + wet[: wave.size], dtype=np.float32)
+    return np.asarray(wet[: wave.size], dtype=np.float32)
+
+
+def _mix(waves: list[Wave], gains: list[float]) -> Wave:
+    total = np.zeros_like(waves[0])
+    for wave, gain in zip(waves, gains, strict=True):
+        total += np.float32(gain) * wave
+    return total

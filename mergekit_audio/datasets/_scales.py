@@ -14,7 +14,7 @@ from typing import Literal
 
 COMMA_CENTS = 1200 / 53
 
-# Arel-Ezgi-Uzdilek interval letters, in commas: bakiye, small and large mucennep, tanini, augmented.
+# Arel-Ezgi-Uzdilek letters, in commas: bakiye, small and large mücennep, tanini, augmented.
 _COMMAS = {"B": 4, "S": 5, "K": 8, "T": 9, "A": 12}
 
 # Swaras in cents, five-limit: 16/15, 9/8, 6/5, 5/4, 4/3, 45/32, 3/2, 8/5, 5/3, 9/5, 15/8.
@@ -52,7 +52,7 @@ class Scale:
     swaying: tuple[int, ...] = ()
 
     def pitch(self, degree: int, falling: bool = False) -> float:
-        """Return the cents of a degree counted over octaves: 0 is the tonic, ``len(cents)`` its octave."""
+        """Return the cents of a degree; 0 is the tonic, ``len(cents)`` its octave."""
         octave, index = divmod(degree, len(self.cents))
         cents = dict(self.falling_cents).get(index) if falling else None
         return 1200.0 * octave + (self.cents[index] if cents is None else cents)

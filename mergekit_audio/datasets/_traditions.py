@@ -160,9 +160,24 @@ TRADITIONS = {
         metres=_rhythms.LYRA,
         metre_category="genre",
         styles=(
-            Style("coast", density=0.4, likes=("rast", "niavent", "hasapiko", "syrtos")),
-            Style("highland", tempo=1.1, likes=("ousak", "sabah", "kalamatianos")),
-            Style("port", density=0.6, likes=("hitzaz", "peiraiotikos", "zeibekiko")),
+            Style(
+                "coast",
+                percussion_share=0.8,
+                density=0.4,
+                likes=("rast", "niavent", "hasapiko", "syrtos"),
+            ),
+            Style(
+                "highland",
+                percussion_share=0.3,
+                tempo=1.15,
+                likes=("ousak", "sabah", "kalamatianos"),
+            ),
+            Style(
+                "port",
+                tempo=0.9,
+                density=0.65,
+                likes=("hitzaz", "peiraiotikos", "zeibekiko"),
+            ),
         ),
         style_category="place",
         ornament=Ornament(0.2, (0.03, 0.1), 0.0, 0.0, (5.0, 6.0), 0.3),

@@ -155,7 +155,7 @@ def sound(
 
 
 def upsample(curve: NDArray[Float]) -> NDArray[Float]:
-    """Draw a control curve ``[N]`` linearly to audio rate, ``[(N - 1) · 24]``, in its own precision."""
+    """Draw a control curve ``[N]`` linearly to audio rate, ``[(N - 1) · 24]``, in its dtype."""
     ramp = (np.arange(_STEP) / _STEP).astype(curve.dtype)
     lines = np.diff(curve)[:, None] * ramp
     lines += curve[:-1, None]
@@ -177,10 +177,9 @@ def _tables(instrument: Instrument, middle_hz: float, top_hz: float) -> tuple[Wa
     gain = np.ones(count)
     if instrument.formants_hz:
         widths = (90.0, 130.0, 220.0)
-        gain = 0.05 + sum(
-            1.0 / (1.0 + ((partial_hz - formant) / width) ** 2)
-            for formant, width in zip(instrument.formants_hz, widths, strict=True)
-        )
+        gain = np.full(count, 0.05)
+        for formant, width in zip(instrument.formants_hz, widths, strict=True):
+            gain += 1.0 / (1.0 + ((partial_hz - formant) / width) ** 2)
     size = 1 << _TABLE_BITS
     turn = np.exp(1j * instrument.phases[:count])
     tables = []

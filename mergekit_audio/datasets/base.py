@@ -34,4 +34,7 @@ class Dataset(BaseModel, ABC):
 
     @abstractmethod
     def write(self, folder: Path, progress: Progress = silent, workers: int = 1) -> Path:
-        """Bring the corpus into ``folder`` and return its ``manifest.jsonl``; resumes, and does nothing when complete."""
+        """Bring the corpus into ``folder`` and return its ``manifest.jsonl``.
+
+        A second call does nothing, and an interrupted one is resumed.
+        """

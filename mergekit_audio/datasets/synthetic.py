@@ -1,4 +1,4 @@
-"""A seeded synthesiser of five invented traditions: the demo's corpora, and no evidence about any music."""
+"""A seeded synthesiser of five invented traditions: the demo's corpora, evidence of no music."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ tags: [synthetic, music]
 **Synthetic.** {self.citation}
 
 Made by `mergekit_audio`, dataset `synthetic`, culture `{self.culture}`, {self.tracks} tracks of
-{self.duration_s:g} s, seed {self.seed}. The scales are one-octave tables, the metres one pattern each, the
-instruments wavetables that all five invented traditions share. Splits share no tonic, no artist
-and no clip. WAV, FLAC, OGG and MP3 at five sample rates, mono and stereo, so that it takes the
-same road as any recordings. `checksums.jsonl` holds the sha256 of each audio file.
+{self.duration_s:g} s, seed {self.seed}. The scales are one-octave tables, the metres one pattern
+each, the instruments wavetables that all five invented traditions share. Splits share no tonic,
+no artist and no clip. WAV, FLAC, OGG and MP3 at five sample rates, mono and stereo, so that it
+takes the same road as any recordings. `checksums.jsonl` holds the sha256 of each audio file.
 
 Labels:
 
