@@ -57,6 +57,7 @@ def prepare(
 
     started = time.monotonic()
     output = Output(as_json, quiet)
+    findings: list[str] = []
     with reporting(enabled=not (quiet or no_progress)) as progress:
         if dry_run:
             progress(ProgressEvent("read the list of recordings", 0, 1, str(source)))
@@ -75,9 +76,12 @@ def prepare(
                 "tracks": len(corpus.tracks),
                 "hours": corpus.hours,
                 "digest": corpus.digest,
+                "counts": corpus.report.counts(),
                 "report": corpus.report.as_dict(),
             }
-    output.data(outline(value), value)
+            findings = corpus.report.lines()
+    facts = {key: item for key, item in value.items() if key != "report"}
+    output.data("\n".join([outline(facts).rstrip(), *findings]), value)
     if dry_run:
         output.talk("dry run: nothing was decoded")
         return

@@ -15,6 +15,7 @@ from mergekit_audio.cli.options import (
     RecipeFile,
     RunOptions,
     Set,
+    Workers,
 )
 from mergekit_audio.cli.output import shown
 from mergekit_audio.cli.running import Finished, Job, run_recipe
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def evaluate(
     recipe: RecipeFile,
     overrides: Set = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
     force: Force = False,
     as_json: Json = False,
@@ -40,7 +42,8 @@ def evaluate(
     Example: cmerge evaluate evaluate.yaml --set "seeds=[0]"
     """
     options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    run_recipe(Job("evaluate", "evaluate", _plan, _run, _finish), recipe, options)
+    job = Job("evaluate", "evaluate", _plan, _run, _finish, settings={"workers": workers})
+    run_recipe(job, recipe, options)
 
 
 def _plan(loaded: LoadedRecipe) -> Any:

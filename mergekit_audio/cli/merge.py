@@ -15,6 +15,7 @@ from mergekit_audio.cli.options import (
     RecipeFile,
     RunOptions,
     Set,
+    Workers,
 )
 from mergekit_audio.cli.output import shown
 from mergekit_audio.cli.running import Finished, Job, run_recipe
@@ -38,13 +39,22 @@ def merge(
     Example: cmerge merge culturemert_ta.yaml --set scale=0.2 --dry-run
     """
     options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    job = Job("merge", "merge", _plan_merge, _run_merge, _merged, preview=_merge_preview)
+    job = Job(
+        "merge",
+        "merge",
+        _plan_merge,
+        _run_merge,
+        _merged,
+        preview=_merge_preview,
+        notes=lambda plan: plan.notes,
+    )
     run_recipe(job, recipe, options)
 
 
 def sweep_lambda(
     recipe: RecipeFile,
     overrides: Set = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
     force: Force = False,
     as_json: Json = False,
@@ -58,7 +68,16 @@ def sweep_lambda(
     Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
     """
     options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    run_recipe(Job("sweep-lambda", "sweep", _plan_sweep, _run_sweep, _swept), recipe, options)
+    job = Job(
+        "sweep-lambda",
+        "sweep",
+        _plan_sweep,
+        _run_sweep,
+        _swept,
+        notes=lambda plan: plan.notes(),
+        settings={"workers": workers},
+    )
+    run_recipe(job, recipe, options)
 
 
 def _plan_merge(loaded: LoadedRecipe) -> Any:
@@ -113,5 +132,6 @@ def _swept(target: Path, lock: Lock) -> Finished:
     table = (target / "table.md").read_text(encoding="utf-8")
     best = shown(target / "best") if (target / "best").is_dir() else ""
     then = f"cmerge verify {best}" if best else "add --set write_best=true to write the best merge"
-    count = len(lock.recipe["scales"])
-    return Finished(f"swept {count} values of λ", then, text=table, extra={"summary": summary})
+    selection = summary["selection"]
+    what = f"swept {len(selection['curve'])} values of λ, best {selection['scale']:g} on validation"
+    return Finished(what, then, text=table, extra={"summary": summary})

@@ -27,6 +27,14 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an output that exi
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, no progress lines.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that embed and probe (default: torch's number); no effect on results.",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)

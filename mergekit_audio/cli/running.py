@@ -6,8 +6,8 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,10 @@ class Job:
         A shorter form of ``as_dict()`` for people.
     check
         Raises when this recipe is for another command.
+    notes
+        What the user should know before the work starts, from the plan.
+    settings
+        More keywords of ``run``.
     """
 
     command: str
@@ -71,6 +75,8 @@ class Job:
     finish: Callable[[Path, Lock], Finished]
     preview: Callable[[dict[str, Any]], dict[str, Any]] = lambda plan: plan
     check: Callable[[LoadedRecipe], None] = lambda loaded: None
+    notes: Callable[[Any], Sequence[str]] = lambda plan: ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
@@ -93,6 +99,8 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
         plan = job.plan(loaded)
         progress(ProgressEvent("open inputs", 1, 1))
         if not options.dry_run:
+            for note in job.notes(plan):
+                output.talk(f"note: {note}")
             lock = job.run(
                 loaded,
                 plan,
@@ -100,6 +108,7 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
                 progress=progress,
                 command=command_line(job.command, path, options.overrides),
                 overrides=options.overrides,
+                **job.settings,
             )
     if options.dry_run:
         value = plan.as_dict()
