@@ -16,8 +16,12 @@ from mergekit_audio.progress import Progress, ProgressEvent, silent
 if TYPE_CHECKING:
     from mergekit_audio.merge.planner import MergePlan, PlanRow
 
-SLICE_ELEMENTS = 1 << 18
-"""Elementwise methods see at most this many elements at a time."""
+SLICE_ELEMENTS = 1 << 15
+"""Elementwise methods see at most this many elements at a time.
+
+Measured fastest: the float64 slices of all models stay in the processor's cache, and torch computes
+so few elements in the calling thread, without waking others for microseconds of work.
+"""
 
 
 def merged_tensors(

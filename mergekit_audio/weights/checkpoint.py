@@ -24,7 +24,8 @@ from mergekit_audio.weights.strict_json import parse_object
 SIDE_FILES = ("config.json", "preprocessor_config.json")
 """What a model folder holds beside its weights and what a merge carries over from the base."""
 
-_CHECKED_AT_ONCE = 1 << 20
+# So few that torch checks them in the calling thread: waking others costs more than the check.
+_CHECKED_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
