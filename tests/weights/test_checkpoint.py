@@ -263,3 +263,14 @@ def test_reading_costs_no_anonymous_memory(tiny: Path, tmp_path: Path, file_form
         check=True,
     )
     assert int(run.stdout) < 12_000
+
+
+def test_what_transformers_saves_has_the_same_content(tiny: Path, tmp_path: Path) -> None:
+    from transformers import HubertModel
+
+    HubertModel.from_pretrained(tiny).save_pretrained(tmp_path / "saved")
+    saved = Checkpoint.open(str(tmp_path / "saved"))
+    base = Checkpoint.open(str(tiny))
+    base.require_same_layout(saved)
+    assert saved.digest() == base.digest()
+    assert saved.index[MAGNITUDE].stored_name.endswith("parametrizations.weight.original0")

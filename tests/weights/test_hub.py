@@ -1,5 +1,8 @@
 """Hub repos: read from the cache, and told apart when they can't be had."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,3 +164,18 @@ def test_pytorch_files_are_fetched_only_where_there_are_no_safetensors(
     assert [revision for revision, _ in asked] == ["v1", COMMIT]
     assert "config.json" in asked[0][1]
     assert not any(pattern.endswith(".py") for _, patterns in asked for pattern in patterns)
+
+
+def test_the_environment_variable_keeps_the_hub_away(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from mergekit_audio.errors import InputError\n"
+        "from mergekit_audio.weights.hub import resolve\n"
+        "try:\n    resolve('m-a-p/MERT-v1-95M@main', Path())\n"
+        "except InputError as error:\n    print(error.exit_code, error.message)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert run.stdout.startswith("4 m-a-p/MERT-v1-95M@main: not in the hub's cache")

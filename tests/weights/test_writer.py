@@ -23,6 +23,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_file
 from mergekit_audio.weights import writer
 from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.header import DTYPES
+from mergekit_audio.weights.inspect import inspect_checkpoint
 from mergekit_audio.weights.rounding import round_once
 from mergekit_audio.weights.writer import TensorSpec, copy_side_files, write_tensors
 
@@ -276,3 +278,19 @@ def test_side_files_are_carried_over(tmp_path: Path) -> None:
         assert path.read_bytes() == (base / path.name).read_bytes()
     (base / "preprocessor_config.json").unlink()
     assert len(copy_side_files(Checkpoint.open(str(base)), target)) == 1
+
+
+@pytest.mark.parametrize("dtype", sorted({name for name, _ in DTYPES.values()}))
+def test_every_dtype_goes_through(tmp_path: Path, dtype: str) -> None:
+    values = torch.tensor([[1, 0, 1], [1, 1, 0]])
+    if dtype == "float8_e8m0fnu":
+        values = torch.tensor([[1, 2, 4], [1, 1, 8]])  # powers of two alone
+    state = {"w": values.to(torch.float32).to(getattr(torch, dtype)), "v": torch.ones(1)}
+    write(tmp_path, state)
+    checkpoint = Checkpoint.open(str(tmp_path))
+    read = checkpoint.tensor("w")
+    assert read.dtype == state["w"].dtype
+    assert read.view(torch.uint8).equal(state["w"].view(torch.uint8))
+    assert len(checkpoint.digest()) == 64
+    squares = (values.double() ** 2).sum().item()
+    assert inspect_checkpoint(checkpoint)["tensors"][1]["norm"] == pytest.approx(squares**0.5)
