@@ -52,7 +52,8 @@ def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
     store = Store(plan.store)
     rate = plan.recipe.backbone.sample_rate_hz
     workers = plan.recipe.arguments.num_threads or os.cpu_count() or 1
-    corpora, sources = {}, {}
+    corpora: dict[str, PreparedCorpus] = {}
+    sources: dict[str, Source] = {}
     for key, place in corpus_places(plan).items():
         corpus = store.prepare(place, sample_rate_hz=rate, workers=workers, progress=progress)
         if corpus.report.left_out:

@@ -34,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Clip:
-    """One crop: where it stands in the stage, its samples ``[S]``, and codes ``[T, K]`` by teacher."""
+    """One crop: its place in the stage, its samples ``[S]``, and codes ``[T, K]`` by teacher."""
 
     position: int
     track: str

@@ -1,9 +1,8 @@
-"""Pre-training heads and fitted teachers: taken from the base's folder, made anew, written beside a model."""
+"""Pre-training heads: taken from the base's folder where it has them, or drawn at random."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,7 +12,6 @@ from mergekit_audio.pretrain.sampling import HEAD, seed_of
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 HEADS_NAME = "heads.safetensors"
 FITTED_FOLDER = "teachers"
@@ -25,7 +23,7 @@ def make_heads(
     teachers: Mapping[str, OpenTeacher],
     hidden_size: int,
 ) -> dict[str, nn.Module]:
-    """Return each teacher's head: the base's own where it has one, else random of the recipe's seed."""
+    """Return each teacher's head: the base's own where it has one, else random by the seed."""
     stored = stored_heads(recipe, base)
     heads: dict[str, nn.Module] = {}
     for place, (name, teacher) in enumerate(sorted(teachers.items())):
@@ -89,16 +87,6 @@ def stored_heads(recipe: TrainRecipe, base: Checkpoint | None) -> dict[str, torc
     if base is None or recipe.heads == "random" or not (base.folder / HEADS_NAME).is_file():
         return {}
     return Checkpoint.open(str((base.folder / HEADS_NAME).resolve())).state_dict()
-
-
-def write_heads(folder: Path, heads: nn.ModuleDict) -> None:
-    """Write ``heads.safetensors`` with names ``<teacher>.<parameter>``."""
-    state = {name: tensor.detach().cpu() for name, tensor in sorted(heads.state_dict().items())}
-    specs = [
-        TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for name, tensor in state.items()
-    ]
-    write_tensors(folder, specs, state.items(), stem=HEADS_NAME.removesuffix(".safetensors"))
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

@@ -15,8 +15,8 @@ def span_masks(
 ) -> BoolArray:
     """Return masks ``[B, T]``, true where the encoder's input is replaced by the mask vector.
 
-    A row gets ``max(min_masks, ⌊mask_prob · T / mask_length + u⌋)`` spans, u uniform in [0, 1), with
-    starts drawn without replacement from [0, T - mask_length); spans may overlap. With
+    A row gets ``max(min_masks, ⌊mask_prob · T / mask_length + u⌋)`` spans, u uniform in [0, 1),
+    with starts drawn without replacement from [0, T - mask_length); spans may overlap. With
     ``same_count`` every row is then trimmed to the least count of the batch by random deletion.
 
     Parameters

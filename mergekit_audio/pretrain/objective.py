@@ -19,7 +19,7 @@ MASK_VECTOR = "masked_spec_embed"
 
 @dataclass(frozen=True)
 class TeacherLoss:
-    """What one teacher says of a micro-batch: its loss summed over masked frames, and sums to log."""
+    """One teacher's loss of a micro-batch, summed over masked frames, and sums to log."""
 
     total: torch.Tensor
     sums: dict[str, torch.Tensor]
@@ -146,7 +146,7 @@ def require_mask_vector(names: Iterable[str]) -> None:
 def public_names(model: PretrainModel) -> dict[str, str]:
     """Return the names that recipes use by the names of ``model.named_parameters()``.
 
-    The backbone's parameters lose their prefix and weight norms are spelt ``weight_g``/``weight_v``;
+    The backbone's parameters lose their prefix, weight norms are spelt ``weight_g``/``weight_v``,
     heads are ``heads.<teacher>.<parameter>``.
     """
     return {
@@ -156,7 +156,7 @@ def public_names(model: PretrainModel) -> dict[str, str]:
 
 def teacher_weights(recipe: TrainRecipe) -> dict[str, float]:
     """Return the factor of each teacher's loss by name."""
-    return {teacher.name: teacher.weight for teacher in recipe.teachers}  # type: ignore[attr-defined]
+    return {teacher.name: teacher.weight for teacher in recipe.teachers}
 
 
 def scale_gradient(values: torch.Tensor, factor: float) -> torch.Tensor:

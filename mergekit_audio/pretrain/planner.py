@@ -1,4 +1,4 @@
-"""Plan a training: open the base, name what each stage trains, and find faults before hours are spent."""
+"""Plan a training: open the base, name what each stage trains, and find faults early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clip comes when: a pure function of seed, stage and position, so that a resume needs no state."""
+"""Which clip comes when: a function of seed, stage and position, so that a resume has no state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clip_order(
     seed: int,
     stage: int,
 ) -> ClipOrder:
-    """Return the order of N clips: shares are exact, and each source gives every segment once a pass.
+    """Return the order of N clips, with exact shares and every segment of a source once a pass.
 
     The counts of the sources are ``shares · N`` rounded by the largest remainder, and each source's
     clips are spread evenly: its k-th clip of n stands near position (k + ½) · N / n.

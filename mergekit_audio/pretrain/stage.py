@@ -136,8 +136,8 @@ def clip_shape(plan: TrainPlan) -> ClipShape:
     frames = backbone.frame_count(samples)
     if frames <= arguments.masking.mask_length:
         raise InputError(
-            f"arguments.crop_s: a crop of {arguments.crop_s:g} s has {max(frames, 0)} frames, and a "
-            f"masked span takes {arguments.masking.mask_length}",
+            f"arguments.crop_s: {arguments.crop_s:g} s has {max(frames, 0)} frames, too few "
+            f"for masked spans of {arguments.masking.mask_length}",
             "train on longer crops (--set arguments.crop_s=5)",
         )
     return ClipShape(samples, frames, backbone.hop_length, backbone.sample_rate_hz)

@@ -1,4 +1,4 @@
-"""What a stage tells while it trains: log.jsonl without times, and TensorBoard where it is installed."""
+"""What a stage tells while it trains: log.jsonl without times, and TensorBoard if installed."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def card_facts(plan: TrainPlan, audio: TrainingAudio, log_lines: str) -> CardFac
             (
                 "Heads",
                 "`heads.safetensors` holds the pre-training heads (`<teacher>.<parameter>`) and "
-                "`teachers/` what the teachers were fitted to, so that training can go on from here.",
+                "`teachers/` what the teachers were fitted to: training can go on from here.",
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""transformers' Trainer for one stage: masked prediction normalised over the window, exact resume."""
+"""transformers' Trainer for one stage: normalised over the window, resumed exactly."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """Make AdamW over the parameters that train; as in fairseq, all of them decay."""
         if self.optimizer is None:
             arguments = self.job.arguments
-            self.optimizer = torch.optim.AdamW(
+            self.optimizer: Any = torch.optim.AdamW(
                 [parameter for parameter in self.model.parameters() if parameter.requires_grad],
                 lr=self.job.stage.peak_lr,
                 betas=(arguments.adam_beta1, arguments.adam_beta2),
@@ -124,7 +124,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 weight_decay=arguments.weight_decay,
                 fused=True,
             )
-        return self.optimizer
+        made: torch.optim.Optimizer = self.optimizer
+        return made
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> float:
         """Return the masked frames of an accumulation window."""
@@ -148,7 +149,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return (loss, objective) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
-        """Do a micro-batch forward and backward, and stop the training at a loss that is not finite."""
+        """Do a micro-batch forward and backward; a loss that is not finite ends the training."""
         loss = super().training_step(model, inputs, *rest, **named)
         self._loss += float(loss)
         if not math.isfinite(self._loss):

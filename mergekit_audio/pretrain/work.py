@@ -1,4 +1,4 @@
-"""The folder of work in progress beside an output: who owns it, what it is for, what is finished."""
+"""The folder of work in progress beside an output: whose it is, and what in it is finished."""
 
 from __future__ import annotations
 
