@@ -136,3 +136,22 @@ def test_mpeg_frames_against_libsndfile(tmp_path):
         assert stream.sample_rate_hz == rate == soundfile.info(path).samplerate
         assert stream.frames == stream.promised_frames
         assert 0 <= stream.seconds - 3 < 3 * 1_152 / rate
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3"])
+def test_damaged_bytes_give_sound_or_one_kind_of_error(tmp_path, name):
+    path = write_recording(tmp_path / name, duration_s=0.3)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        place = int(generator.integers(len(data) if generator.random() < 0.5 else 120))
+        replaced = int(generator.integers(0, 30))
+        data[place : place + replaced] = generator.bytes(int(generator.integers(0, 30)))
+        path.write_bytes(data)
+        try:
+            decoded = decode(path)
+        except RecordingError as error:
+            assert str(error).startswith(f"{path}: ")
+        else:
+            assert np.isfinite(decoded).all()
