@@ -145,7 +145,8 @@ def _initial(
     """Return values of the size that HuBERT's own initialisation has, with no constant tensor."""
     if name == MAGNITUDE:
         direction = _initial(DIRECTION, shapes, config, _generator(seed, DIRECTION), seed)
-        return np.sqrt(np.square(direction).sum(axis=(0, 1), keepdims=True))
+        magnitude: np.ndarray = np.sqrt(np.square(direction).sum(axis=(0, 1), keepdims=True))
+        return magnitude
     shape = shapes[name]
     deviation = float(config["initializer_range"])
     if len(shape) == 3:
@@ -182,7 +183,7 @@ def _write_bin(
     if len(shards) == 1:
         torch.save(shards[0], folder / "pytorch_model.bin")
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards):
         file = f"pytorch_model-{i + 1:05d}-of-{len(shards):05d}.bin"
         torch.save(shard, folder / file)

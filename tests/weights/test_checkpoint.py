@@ -273,4 +273,3 @@ def test_what_transformers_saves_has_the_same_content(tiny: Path, tmp_path: Path
     base = Checkpoint.open(str(tiny))
     base.require_same_layout(saved)
     assert saved.digest() == base.digest()
-    assert saved.index[MAGNITUDE].stored_name.endswith("parametrizations.weight.original0")
