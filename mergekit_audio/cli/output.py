@@ -11,6 +11,9 @@ from typing import Any
 
 from mergekit_audio.errors import CmergeError
 
+LONGEST_LIST = 80
+"""Longer lists of words take a line for each."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -107,7 +110,9 @@ def _entry(label: str, item: Any, indent: int) -> str:
     if _is_table(item):
         return f"{label}\n{table(item, indent + 1)}"
     if isinstance(item, list) and not any(isinstance(part, dict | list) for part in item):
-        return f"{label} {', '.join(_scalar(part) for part in item)}\n"
+        line = ", ".join(_scalar(part) for part in item)
+        if len(line) <= LONGEST_LIST:
+            return f"{label} {line}\n"
     if isinstance(item, dict | list):
         return f"{label}\n{outline(item, indent + 1)}"
     return f"{label} {_scalar(item)}\n"

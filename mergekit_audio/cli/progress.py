@@ -36,12 +36,15 @@ def reporting(*, enabled: bool) -> Iterator[Progress]:
 
 
 class Lines:
-    """Plain lines on stderr: one when a task starts, then every ten seconds, one when it ends."""
+    """Plain lines on stderr: when a task starts, then every ten seconds, and when it ends.
+
+    An event that is over at once and has a note is a remark: it gets a line of its own.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.started: dict[str, float] = {}
-        self.last_line: dict[str, float] = {}
+        self.last_time: dict[str, float] = {}
         self.finished: set[str] = set()
 
     def __call__(self, event: ProgressEvent) -> None:
@@ -54,14 +57,19 @@ class Lines:
                 del self.started[event.task]
             first = event.task not in self.started
             begun = self.started.setdefault(event.task, now)
-            news = ends and event.task not in self.finished and now - begun >= SECONDS_WORTH_A_LINE
-            due = not ends and now - self.last_line.get(event.task, begun) >= SECONDS_BETWEEN_LINES
+            over = event.task in self.finished
+            news = ends and not over and now - begun >= SECONDS_WORTH_A_LINE
+            due = not ends and now - self.last_time.get(event.task, begun) >= SECONDS_BETWEEN_LINES
+            remark = ends and over and bool(event.note)
             if ends:
                 self.finished.add(event.task)
-            if first or news or due:
-                self.last_line[event.task] = now
-                sys.stderr.write(_line(event, now - begun) + "\n")
-                sys.stderr.flush()
+            if first or news or due or remark:
+                self._write(event, 0.0 if first or remark else now - begun, now)
+
+    def _write(self, event: ProgressEvent, seconds: float, now: float) -> None:
+        self.last_time[event.task] = now
+        sys.stderr.write(_line(event, seconds) + "\n")
+        sys.stderr.flush()
 
 
 class Bars:
@@ -107,6 +115,7 @@ class Bars:
         with self.lock:
             if event.task not in self.rows:
                 if _ends(event):
+                    self._remark(event)
                     return
                 row = self.view.add_task(event.task, total=event.total, note="")
                 self.rows[event.task] = (row, time.monotonic())
@@ -118,6 +127,11 @@ class Bars:
                 seconds = time.monotonic() - begun
                 if seconds >= SECONDS_WORTH_A_LINE:
                     self.view.console.print(_line(event, seconds), markup=False, highlight=False)
+
+    def _remark(self, event: ProgressEvent) -> None:
+        """Keep a line for an event that is over at once but says something."""
+        if event.note:
+            self.view.console.print(_line(event, 0.0), markup=False, highlight=False)
 
 
 def _ends(event: ProgressEvent) -> bool:

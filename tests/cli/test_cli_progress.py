@@ -14,13 +14,22 @@ from mergekit_audio.progress import ProgressEvent, silent
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 WINDOW = {"TERM": "xterm-256color", "TTY_COMPATIBLE": "", "COLUMNS": "", "COLORTERM": ""}
+WORK = """\
+import time
+from mergekit_audio.cli.progress import reporting
+from mergekit_audio.progress import ProgressEvent
+with reporting(enabled=True) as progress:
+    for done in range(23):
+        progress(ProgressEvent("count sheep", done, 22, "one more"))
+        time.sleep(0.05)
+"""
 
 
-def in_terminal(folder: Path, *words: str, **variables: str) -> tuple[int, str]:
-    """Return the exit code of a slow merge on a terminal, and all that was written to it."""
+def in_terminal(folder: Path, code: str, *words: str, **variables: str) -> tuple[int, str]:
+    """Return the exit code of a program on a terminal, and all that it wrote there."""
     child = pexpect.spawn(
         sys.executable,
-        ["-c", SLOW_MERGE, *words],
+        ["-c", code, *words],
         cwd=str(folder),
         env=environment(**{**WINDOW, **variables}),
         dimensions=(30, 120),
@@ -41,42 +50,41 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(merge_recipe: Path, tmp_path: Path) -> None:
-    code, text = in_terminal(tmp_path, "merge", "merge.yaml")
+    code, text = in_terminal(tmp_path, SLOW_MERGE, "merge", "merge.yaml")
     assert code == 0
-    assert "merge tensors" in text
     assert re.search(r"\b\d+/83\b", text)
     assert "\x1b[?25h" in text  # the cursor is back
-    assert COLOUR.search(text)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert re.search(r"merge tensors: 83/83, \d+\.\d s", plain)
     assert "merged 2 models by task_arithmetic -> out in " in plain.splitlines()[-1]
 
 
-def test_no_color_is_respected(merge_recipe: Path, tmp_path: Path) -> None:
-    code, text = in_terminal(tmp_path, "merge", "merge.yaml", NO_COLOR="1")
-    assert code == 0
-    assert "merge tensors" in text
-    assert not [found for found in COLOUR.findall(text) if re.search(r"[34]\d|9\d", found)]
+def test_bars_have_colours_unless_no_color_is_set(tmp_path: Path) -> None:
+    for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        code, text = in_terminal(tmp_path, WORK, **variables)
+        assert code == 0
+        assert "count sheep" in text
+        assert "one more" in text
+        codes = [found for found in COLOUR.findall(text) if re.search(r"\b[349]\d", found)]
+        assert bool(codes) == coloured
 
 
-@pytest.mark.parametrize("option", ["--no-progress", "--quiet"])
-def test_bars_can_be_left_out(merge_recipe: Path, tmp_path: Path, option: str) -> None:
-    code, text = in_terminal(tmp_path, "merge", "merge.yaml", option)
-    assert code == 0
-    assert "merge tensors" not in text
-    assert "\x1b" not in text
-    assert bool(text) == (option == "--no-progress")
+def test_a_dumb_terminal_and_a_pipe_get_plain_lines(tmp_path: Path) -> None:
+    code, text = in_terminal(tmp_path, WORK, TERM="dumb")
+    done = run(tmp_path, code=WORK)
+    assert (code, done.code, done.out) == (0, 0, "")
+    for lines in (text.splitlines(), done.err.splitlines()):
+        assert lines[0] == "count sheep: 0/22, one more"
+        assert re.fullmatch(r"count sheep: 22/22, \d\.\d s, one more", lines[1])
+        assert len(lines) == 2
 
 
-def test_a_pipe_gets_plain_lines(merge_recipe: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "merge", "merge.yaml", code=SLOW_MERGE)
-    assert (done.code, done.out) == (0, "")
-    assert "\x1b" not in done.err
-    assert "\r" not in done.err
-    lines = done.err.splitlines()
-    assert any(line.startswith("merge tensors: 0/83") for line in lines)
-    assert any(re.fullmatch(r"merge tensors: 83/83, \d+\.\d s", line) for line in lines)
-    assert len(lines) <= 8
+def test_progress_can_be_left_out(cmerge: Callable[..., Done], merge_recipe: Path) -> None:
+    assert cmerge("merge", "merge.yaml").err.startswith("open inputs\n")
+    err = cmerge("merge", "merge.yaml", "--force", "--no-progress").err
+    assert err.count("\n") == 1
+    assert err.startswith("merged 2 models")
+    assert cmerge("merge", "merge.yaml", "--force", "--quiet").err == ""
 
 
 def test_only_the_main_process_speaks(
@@ -125,6 +133,16 @@ def test_a_quick_task_takes_one_line_and_may_come_again(
     assert capsys.readouterr().err.splitlines() == ["hash", "hash", "count: 3"]
 
 
+def test_remarks_are_all_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for note in ("the head is random", "the teacher is fitted first"):
+        lines(ProgressEvent("plan", 1, 1, note))
+    assert capsys.readouterr().err.splitlines() == [
+        "plan: the head is random",
+        "plan: the teacher is fitted first",
+    ]
+
+
 def test_times_and_paths_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [duration(value) for value in (0.04, 59.94, 61, 3599.6, 7500)] == [
         "0.0 s",
@@ -154,6 +172,8 @@ def test_nested_values_are_readable() -> None:
         "rows:\n   a  b\n   1  x\n  10  yy\n"
         "deep:\n  mixed:\n    -\n      a: 1\n    -\n      b: 1, 2\n"
     )
+    words = ["long words " * 4, "more words " * 4]
+    assert outline({"notes": words}) == f"notes:\n  - {words[0]}\n  - {words[1]}\n"
     assert table([{"n": 1.5, "word": "a"}, {"n": None, "word": "bb"}]) == (
         "  n  word\n1.5  a\n  -  bb\n"
     )

@@ -27,7 +27,9 @@ class TestPrepare:
     @pytest.fixture(autouse=True)
     def _recordings(self, tmp_path: Path) -> None:
         for name in ("a.flac", "b.ogg", "c.mp3"):
-            write_recording(tmp_path / "music" / name, duration_s=2.0, frequency_hz=300 + ord(name[0]))
+            write_recording(
+                tmp_path / "music" / name, duration_s=2.0, frequency_hz=300 + ord(name[0])
+            )
         cut(write_recording(tmp_path / "music/torn.flac", duration_s=2.0, frequency_hz=900))
         write_recording(tmp_path / "music/short.wav", duration_s=0.2)
 
@@ -171,7 +173,7 @@ class TestDemo:
         assert value["synthetic_recordings"]["tracks_each"] == demo_engine.QUICK.tracks
         assert value["folder_exists"] is False
         assert list(tmp_path.iterdir()) == []
-        assert "recipes: demo/base, " in cmerge("demo", "--dry-run", "-q").out
+        assert "  - demo/base\n" in cmerge("demo", "--dry-run", "-q").out
 
     def test_options_reach_the_engine_and_the_table_comes_out(
         self, cmerge: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
