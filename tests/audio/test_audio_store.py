@@ -308,8 +308,8 @@ def test_an_interruption_in_the_middle_of_a_file(corpus, store, monkeypatch):
 
 def test_control_c_of_a_process(tmp_path, store):
     folder = tmp_path / "long"
-    wave = tone(duration_s=60, sample_rate_hz=44_100, channels=2)
-    for number in range(6):
+    wave = tone(duration_s=40, sample_rate_hz=44_100, channels=2)
+    for number in range(4):
         write_recording(folder / f"{number}.flac", np.roll(wave, number), sample_rate_hz=44_100)
     script = textwrap.dedent(
         f"""
@@ -336,7 +336,7 @@ def test_control_c_of_a_process(tmp_path, store):
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
     assert _left_over(store) == []
-    assert len(store.prepare(folder).tracks) == 6
+    assert len(store.prepare(folder).tracks) == 4
 
 
 def test_what_a_killed_process_left_is_removed_after_an_hour(corpus, store):
