@@ -1,6 +1,7 @@
 """Run Python code in a process of its own and watch the memory that it needs."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -14,9 +15,10 @@ _PERIOD_S = 0.002
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds, and the largest anonymous and resident memory in MB (10⁶ bytes)."""
+    """Seconds (wall, CPU), and the largest anonymous and resident memory in MB (10⁶ bytes)."""
 
     seconds: float
+    cpu_seconds: float
     anonymous_mb: float
     resident_mb: float
     output: str
@@ -36,7 +38,7 @@ def watch(code, *arguments, **environment):
             **environment,
         },
     )
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), _children_cpu_seconds()
     peaks = {"RssAnon": 0, "VmHWM": 0}
     watcher = threading.Thread(target=_poll, args=(process, peaks), daemon=True)
     watcher.start()
@@ -44,7 +46,13 @@ def watch(code, *arguments, **environment):
     watcher.join()
     assert process.returncode == 0, errors
     seconds = time.monotonic() - started
-    return Usage(seconds, peaks["RssAnon"] / 1e6, peaks["VmHWM"] / 1e6, output)
+    cpu_seconds = _children_cpu_seconds() - cpu_before
+    return Usage(seconds, cpu_seconds, peaks["RssAnon"] / 1e6, peaks["VmHWM"] / 1e6, output)
+
+
+def _children_cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _poll(process, peaks):
