@@ -92,13 +92,17 @@ class OpenEncodec(OpenCodebookTeacher):
 
 
 def _load(folder: Path, source: str) -> Any:
-    from transformers import EncodecModel
+    from transformers import EncodecConfig, EncodecModel
 
     try:
-        with _no_progress_bar():
+        with _quiet_transformers():
+            config = EncodecConfig.from_pretrained(folder, local_files_only=True)
+            _require_rates(config, source)
             model, report = EncodecModel.from_pretrained(
-                folder, output_loading_info=True, local_files_only=True
+                folder, config=config, output_loading_info=True, local_files_only=True
             )
+    except InputError:
+        raise
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise InputError(f"{source}: can't load an EnCodec model: {error}", _HINT) from error
     faults = [
@@ -112,7 +116,10 @@ def _load(folder: Path, source: str) -> Any:
             + "\n".join(f"  {fault}" for fault in faults),
             _HINT,
         )
-    config = model.config
+    return model
+
+
+def _require_rates(config: Any, source: str) -> None:
     expected = (SAMPLE_RATE_HZ, HOP_LENGTH, 1, False, None)
     found = (
         config.sampling_rate,
@@ -127,18 +134,20 @@ def _load(folder: Path, source: str) -> Any:
             f"{found}, expected {expected}",
             "take the 24-kHz model, facebook/encodec_24khz; the 48-kHz one has other frames",
         )
-    return model
 
 
 @contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def _quiet_transformers() -> Iterator[None]:
+    """Show no bar and no report of names: what is wrong is raised, and engines do not print."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
