@@ -355,3 +355,11 @@ def test_a_float16_base_keeps_its_dtype(tmp_path):
     assert {info.stored_name for info in trained.index.values()} == {
         info.stored_name for info in base.index.values()
     }
+
+
+def test_verify_rebuild_runs_the_training_again(project):
+    from mergekit_audio.rebuild import rebuild
+
+    root, _ = project
+    assert rebuild(root / "out") == []
+    assert not list(root.glob(".out*"))
