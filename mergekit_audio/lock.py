@@ -45,7 +45,8 @@ class Difference:
     found: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.name}: expected {self.expected}, found {self.found}"
+        found = self.found if self.found == _MISSING else f"found {self.found}"
+        return f"{self.what} {self.name}: expected {self.expected}, {found}"
 
 
 def verify(folder: Path, progress: Progress = silent) -> list[Difference]:

@@ -9,7 +9,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SIDE_FILES = ("config.json", "preprocessor_config.json")
+# The card says under which licence the weights may be used; what is made of them inherits it.
+_SIDE_FILES = ("config.json", "preprocessor_config.json", "README.md")
 # Tried in this order, the next only when the repo has nothing of the one before: a repo often holds
 # the same weights in several formats, and each is gigabytes.
 _WEIGHT_PATTERNS = (
