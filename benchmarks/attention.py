@@ -22,7 +22,9 @@ SECONDS = {"inference": (5.0, 30.0), "training": (5.0,)}
 def main() -> None:
     """Print the ratios."""
     options = _options()
-    print(f"mert {options.preset} on {options.device}, {torch.get_num_threads()} CPU threads, fp32")
+    print(
+        f"mert {options.preset} on {options.device}, {torch.get_num_threads()} CPU threads, {options.precision}"
+    )
     print("work        length   eager     sdpa      sdpa/eager")
     for work in options.work:
         models = {
@@ -31,7 +33,9 @@ def main() -> None:
         }
         for seconds in SECONDS[work]:
             wave = torch.randn(options.batch, int(seconds * Mert.sample_rate_hz))
-            best = _best_times(models, wave.to(options.device), work, options.repeats)
+            device = torch.device(options.device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                best = _best_times(models, wave.to(device), work, options.repeats)
             ratio = best["sdpa"] / best["eager"]
             times = f"{best['eager']:7.3f} s {best['sdpa']:7.3f} s"
             print(f"{work:10s} {seconds:5.0f} s {times}  {ratio:8.3f}", flush=True)
@@ -82,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="95m", choices=("95m", "330m", "tiny"))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", nargs="+", default=list(SECONDS), choices=SECONDS)

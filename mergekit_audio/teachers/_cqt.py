@@ -17,9 +17,9 @@ from mergekit_audio.teachers._frames import HOP_LENGTH, SAMPLE_RATE_HZ, frame_co
 from mergekit_audio.teachers.base import OpenTeacher
 
 _LOG_GAIN = 100.0
-# Spectra of kernels are cut where they fall below this share of their peak: 1e-4 of the peak is the
-# error measured on noise.
-_SPECTRUM_FLOOR = 1e-4
+# Spectra of kernels are cut off where they fall below this share of their peak, which costs less
+# than 1e-4 of the largest magnitude.
+_SPECTRUM_FLOOR = 3e-5
 
 
 class OpenCqt(OpenTeacher):
