@@ -20,7 +20,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``target`` and rename it to ``target`` when the block ends well.
+    """Yield a temporary folder beside ``target``, renamed to ``target`` when the block ends well.
 
     When the block raises (also on Ctrl-C) the temporary folder is removed and ``target`` stays as
     it was. An existing ``target`` that is not empty is refused unless ``force``; with ``force`` it
@@ -35,7 +35,9 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     require_free(target, force=force)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        staging = Path(
+            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        )
         staging.chmod(0o777 & ~_umask())
     try:
         with explain_os_errors(target):
@@ -51,7 +53,7 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def require_free(target: Path, *, force: bool = False) -> None:
-    """Raise ``InputError`` when ``target`` exists, is not an empty folder, and ``force`` is not given."""
+    """Raise ``InputError`` when ``target`` exists and is no empty folder, unless ``force``."""
     if not target.exists() and not target.is_symlink():
         return
     if target.is_dir() and not any(target.iterdir()):
@@ -65,11 +67,13 @@ def require_free(target: Path, *, force: bool = False) -> None:
 
 @contextlib.contextmanager
 def staged_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target`` and rename it to ``target`` when the block ends well."""
+    """Yield a temporary path beside ``target``, renamed to ``target`` when the block ends well."""
     target = Path(target)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
+        )
         os.close(handle)
     staging = Path(name)
     try:
@@ -82,7 +86,7 @@ def staged_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text with ``\\n`` line ends through a temporary name."""
+    """Write UTF-8 text with Unix line ends through a temporary name."""
     with staged_file(target) as staging:
         staging.write_bytes(text.encode("utf-8"))
 
@@ -93,7 +97,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, so that equal values hash equal."""
+    """Return the one JSON text of a value: sorted keys, no spaces; equal values hash equal."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -113,7 +117,7 @@ def sha256_of_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def explain_os_errors(target: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only place or a missing permission into an ``InputError`` naming ``target``."""
+    """Turn a full disk, a read-only place or a missing permission into an ``InputError``."""
     try:
         yield
     except OSError as error:
