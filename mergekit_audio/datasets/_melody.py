@@ -136,7 +136,9 @@ def _metred_slots(
 
 
 def _shape(pulses: int, density: float, generator: np.random.Generator) -> list[float]:
-    """Split a group into notes, in pulses: whole, long and short, or every pulse."""
+    """Split a group into notes, in pulses: whole, long and short, or every pulse; four as 2 + 2."""
+    if pulses > 3:
+        return _shape(2, density, generator) + _shape(pulses - 2, density, generator)
     if generator.random() > density:
         return [pulses]
     shapes: list[list[float]] = [[1.0] * pulses, [pulses - 1.0, 1.0]]
