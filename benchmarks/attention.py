@@ -22,9 +22,8 @@ SECONDS = {"inference": (5.0, 30.0), "training": (5.0,)}
 def main() -> None:
     """Print the ratios."""
     options = _options()
-    print(
-        f"mert {options.preset} on {options.device}, {torch.get_num_threads()} CPU threads, {options.precision}"
-    )
+    threads = torch.get_num_threads()
+    print(f"mert {options.preset} on {options.device}, {threads} CPU threads, {options.precision}")
     print("work        length   eager     sdpa      sdpa/eager")
     for work in options.work:
         models = {
