@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, sha256_of_file, staged_folder, write_json
@@ -53,6 +52,8 @@ def run(
     target = plan.output if output is None else Path(output)
     require_free(target, force=force)
     _refuse_inputs_inside(plan, target)
+    for note in plan.notes:
+        progress(ProgressEvent("plan", 1, 1, note))
     executor = ThreadPoolExecutor(1)
     try:
         hashing = _start_hashing(plan, executor)
@@ -175,6 +176,7 @@ def _card_facts(plan: MergePlan) -> CardFacts:
         ),
         recipe=recipe.model_dump(mode="json"),
         tags=("merge", recipe.method.name.replace("_", "-")),
+        sections=tuple(_sections(plan)),
     )
 
 
@@ -200,13 +202,32 @@ def _scale_text(plan: MergePlan) -> str:
 
 
 def _actions_text(plan: MergePlan) -> str:
-    copied: dict[str, list[Any]] = {}
+    merged = sum(row.action == "merge" for row in plan.rows)
+    parts = [
+        f"{len(names)} copied from the base ({reason})" for reason, names in _copied(plan).items()
+    ]
+    return f"Tensors: {', '.join([f'{merged} merged', *parts])}."
+
+
+def _sections(plan: MergePlan) -> Iterator[tuple[str, str]]:
+    if copied := _copied(plan):
+        lines = [f"- {reason}: {_listed(names)}" for reason, names in copied.items()]
+        yield "Copied from the base", "\n".join(lines)
+    if plan.notes:
+        yield "Notes", "\n".join(f"- {note}" for note in plan.notes)
+
+
+def _copied(plan: MergePlan) -> dict[str, list[str]]:
+    """Return the names of the copied tensors by the reason why, sorted."""
+    names: dict[str, list[str]] = {}
     for row in plan.rows:
         if row.action == "copy":
-            copied.setdefault(row.reason, []).append(row.stored_name)
-    merged = sum(row.action == "merge" for row in plan.rows)
-    parts = [f"{len(names)} copied from the base ({why})" for why, names in sorted(copied.items())]
-    return f"Tensors: {', '.join([f'{merged} merged', *parts])}."
+            names.setdefault(row.reason, []).append(row.stored_name)
+    return dict(sorted(names.items()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _first_line(method: object) -> str:

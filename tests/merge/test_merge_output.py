@@ -193,7 +193,24 @@ def test_the_card_tells_base_models_weights_and_counts(tmp_path):
     assert "by task_arithmetic at λ = 0.2." in card
     assert "Tensors: 8 merged" in card
     assert "2 copied from the base (excluded by 'feature_extractor.*')" in card
+    assert "- int64, not floating point: `encoder.positions`" in card
+    assert (
+        "- excluded by 'feature_extractor.*': `feature_extractor.conv_layers.0.conv.weight`" in card
+    )
+    assert "## Notes" not in card
     assert str(tmp_path) not in card
+
+
+def test_the_plan_s_notes_are_told_and_kept_in_the_card(tmp_path):
+    tensors = family(tmp_path, ["makam"])
+    write_model(tmp_path / "twin", tensors["makam"])
+    events = []
+    plan = merge.plan(recipe(["makam", "twin"]), tmp_path)
+    merge.run(plan, progress=events.append)
+    note = "twin holds the same tensors as makam"
+    assert [event.note for event in events if event.task == "plan"] == [note]
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert f"## Notes\n\n- {note}\n" in card
 
 
 def test_the_licence_comes_from_the_inputs_cards(tmp_path):
