@@ -49,10 +49,11 @@ def selection_sentences(summary: Mapping[str, Any]) -> list[str]:
         if other in margins and margins[other]["scale"] not in told:
             sentences.append(margin_sentence(other, margins[other]))
             told.append(margins[other]["scale"])
-    sentences.append(
-        "The differences are paired over probe seeds: they show the probe's own noise, not that of "
-        "training the models again or of drawing other test tracks."
-    )
+    if len(summary["seeds"]) > 1:
+        sentences.append(
+            "The differences are paired over probe seeds: they show the noise of the probe, not "
+            "that of training the models again or of drawing other test tracks."
+        )
     return sentences
 
 

@@ -102,9 +102,9 @@ def train_missing(
 
 
 def _pretrain(recipe: TrainRecipe, root: Path, progress: Progress) -> None:
-    from mergekit_audio.pretrain.run import plan, run
+    from mergekit_audio import pretrain
 
-    run(plan(recipe, root), progress=progress)
+    pretrain.run(pretrain.plan(recipe, root), progress=progress)
 
 
 def _load(name: str, path: Path, root: Path) -> Training:

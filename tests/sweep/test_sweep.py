@@ -11,7 +11,7 @@ from mergekit_audio import merge
 from mergekit_audio.errors import InputError, RecipeError
 from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.sweep import plan, sweep
+from mergekit_audio.sweep import grid, plan, planner, run, sweep
 from mergekit_audio.sweep.run import state_digest
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -54,6 +54,8 @@ def test_scale_zero_is_the_base_bit_for_bit(world):
     merge.run(plan(sweep_recipe(world), world).merge(scale=0.5, output="half"))
     written = Checkpoint.open("half", root=world)
     assert state_digest(half) == written.digest()
+    merge.run(plan(sweep_recipe(world), world).merge(scale=0.0, output="none"))
+    assert Checkpoint.open("none", root=world).digest() == state_digest(state)
 
 
 def test_scale_zero_scores_equal_an_evaluation_of_the_base(world):
@@ -133,13 +135,63 @@ def test_an_existing_output_is_refused_without_force(world):
     assert folder_bytes(world / "results") == before
 
 
-def test_a_method_that_never_averages_gets_weight_averaging_as_a_row(world):
+def test_taking_a_culture_away_has_no_average(world):
     changed = sweep_recipe(
         world, cultures=[{"name": "makam", "model": "models/makam", "weight": -1.0}], scales=[0.5]
     )
     planned = plan(changed, world)
     assert [point.scale for point in planned.grid] == [0.0, 0.5]
     assert not planned.has_extra_average
+
+
+def test_a_method_that_never_averages_gets_weight_averaging_as_a_row(world, monkeypatch):
+    for module in (grid, planner, run):
+        monkeypatch.setattr(module, "weight_average_scale", lambda recipe: None)
+    recipe = sweep_recipe(world, scales=[0.25], output="unaveraged")
+    sweep(recipe, world)
+    rows = summary_of(world / "unaveraged")["rows"]
+    assert [row["name"] for row in rows] == [
+        "base",
+        "makam",
+        "lyra",
+        "weight average",
+        "λ = 0.25",
+    ]
+    marked = next(row for row in rows if row["weight_average"])
+    swept = next(row for row in summary_of(world / "results")["rows"] if row["weight_average"])
+    assert marked["digest"] == swept["digest"]
+    assert marked["scores"] == swept["scores"]
+    assert not marked["in_grid"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "scales", "averaging"),
+    [
+        ({}, [0.0, 0.25, 0.5, 1.0], 0.5),
+        ({"scales": [0.5, 0.0]}, [0.0, 0.5], 0.5),
+        ({"scales": [-0.5]}, [-0.5, 0.0, 0.5], 0.5),
+        ({"method": {"name": "weighted_average"}, "scales": [0.5]}, [0.0, 0.5, 1.0], 1.0),
+    ],
+)
+def test_the_grid_has_base_and_average(tmp_path, changes, scales, averaging):
+    recipe = sweep_recipe(tmp_path, **changes)
+    points = grid.scale_grid(recipe)
+    assert [point.scale for point in points] == scales
+    assert [point.scale for point in points if point.weight_average] == [averaging]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"scales": [0.5, 0.5]}, "scales must differ"),
+        ({"compare": [{"name": "makam", "model": "m"}]}, "names of cultures and compared models"),
+        ({"select": {"tasks": ["nowhere"]}}, "select.tasks names"),
+    ],
+)
+def test_recipes_that_contradict_themselves_are_refused(tmp_path, changes, problem):
+    with pytest.raises(RecipeError, match=problem):
+        sweep_recipe(tmp_path, **changes)
 
 
 def test_the_plan_counts_points_and_names_missing_models(world):
@@ -192,3 +244,45 @@ def test_base_train_must_write_the_base(world, tmp_path):
     )
     with pytest.raises(RecipeError, match="writes elsewhere, but `base` is models/base"):
         plan(sweep_recipe(tmp_path, base_train="base.yaml"), tmp_path)
+
+
+TRAINING = """
+kind: train
+backbone: {name: mert}
+teachers: [{name: residual_kmeans, codebooks: 2, codebook_size: 8}]
+arguments: {batch_size: 2, gradient_accumulation_steps: 1, crop_s: 1.0, num_threads: 1}
+stages: [{name: all, train: ['*'], steps: 2, peak_lr: 1.0e-3}]
+"""
+
+
+def test_base_and_culture_are_really_trained_first(tmp_path):
+    write_corpus(tmp_path / "corpora" / "west", tracks=20, seed=2)
+    write_corpus(tmp_path / "corpora" / "tones", tracks=20, seed=1)
+    (tmp_path / "base.yaml").write_text(
+        TRAINING + "base: {preset: tiny, init: random}\nculture: western\n"
+        "corpus: corpora/west\noutput: models/base\n"
+    )
+    (tmp_path / "makam.yaml").write_text(
+        TRAINING + "base: models/base\nculture: makam\n"
+        "corpus: corpora/tones\noutput: models/makam\n"
+    )
+    recipe = sweep_recipe(
+        tmp_path,
+        base_train="base.yaml",
+        cultures=[{"name": "makam", "train": "makam.yaml"}],
+        scales=[0.5],
+        seeds=[0],
+    )
+    sweep(recipe, tmp_path)
+    summary = summary_of(tmp_path / "results")
+    assert [row["name"] for row in summary["rows"]] == ["base", "makam", "λ = 0.5", "λ = 1"]
+    assert len({row["digest"] for row in summary["rows"][:3]}) == 3
+    assert summary["rows"][1]["digest"] == summary["rows"][3]["digest"]  # one culture at λ = 1
+    assert summary["rows"][1]["scores"] == summary["rows"][3]["scores"]
+    assert summary["notes"] == []
+    assert verify(tmp_path / "results") == []
+    text = (tmp_path / "makam.yaml").read_text()
+    (tmp_path / "makam.yaml").write_text(text.replace("steps: 2", "steps: 3"))
+    assert plan(recipe, tmp_path).notes() == [
+        "models/makam was made by other settings than makam.yaml holds now; it is used as it is."
+    ]
