@@ -37,7 +37,7 @@ def main() -> None:
     if arguments.preset:
         measure(arguments)
         return
-    print("preset  precision  batch  threads  steps/s  clips/s  seconds/step  peak RSS")
+    print("preset  precision  batch  threads  steps/s  clips/s  seconds/step  CPU s/step  peak RSS")
     for preset in arguments.presets:
         for precision in arguments.precisions:
             command = [sys.executable, __file__, "--preset", preset, "--precisions", precision]
@@ -53,22 +53,26 @@ def measure(arguments: argparse.Namespace) -> None:
 
     steps = UNCOUNTED + (arguments.steps or (20 if arguments.preset == "tiny" else 3))
     precision = arguments.precisions[0]
-    told: list[float] = []
+    told: list[tuple[float, float]] = []
 
     def tell(event: Any) -> None:
         if event.task == "stage measured":
-            told.append(time.perf_counter())
+            told.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_noise(root / "noise")
         recipe = TrainRecipe.model_validate(recipe_value(arguments, precision, steps))
         pretrain.run(pretrain.plan(recipe, root), progress=tell)
-    seconds = (told[-1] - told[UNCOUNTED]) / (steps - UNCOUNTED)
+    seconds, cpu_seconds = (
+        (last - first) / (steps - UNCOUNTED)
+        for first, last in zip(told[UNCOUNTED], told[-1], strict=True)
+    )
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f"{arguments.preset:<7} {precision:<10} {arguments.batch:<6} {arguments.threads:<8} "
-        f"{1 / seconds:<8.3f} {arguments.batch / seconds:<8.2f} {seconds:<13.3f} {peak_gb:.2f} GB",
+        f"{1 / seconds:<8.3f} {arguments.batch / seconds:<8.2f} {seconds:<13.3f} "
+        f"{cpu_seconds:<11.3f} {peak_gb:.2f} GB",
         flush=True,
     )
 

@@ -91,6 +91,7 @@ class PretrainModel(nn.Module):
         self.teachers = dict(teachers)
         self.feature_grad_mult = feature_grad_mult
         self.eval_when_frozen = eval_when_frozen
+        self._settled = False
 
     def forward(
         self,
@@ -127,10 +128,16 @@ class PretrainModel(nn.Module):
         return self.backbone.encoder(hidden)[0], penalty
 
     def train(self, mode: bool = True) -> PretrainModel:
-        """Switch to training mode, leaving wholly frozen parts in evaluation mode if so set."""
+        """Switch to training mode, leaving wholly frozen parts in evaluation mode if so set.
+
+        Which parts rest is decided when training mode begins; asking for it again costs nothing.
+        """
+        if mode and self._settled and self.training:
+            return self
         super().train(mode)
         if mode and self.eval_when_frozen:
             _rest_frozen_parts(self)
+        self._settled = mode
         return self
 
 

@@ -19,7 +19,7 @@ from mergekit_audio import __version__
 from mergekit_audio.errors import DependencyError, InputError
 from mergekit_audio.files import require_free, staged_file
 from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
-from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, prepare_audio
+from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, corpus_places, prepare_audio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER
 from mergekit_audio.pretrain.output import write_output
 from mergekit_audio.pretrain.planner import TrainPlan
@@ -61,14 +61,14 @@ def run(
     Raises
     ------
     InputError
-        The output exists (without ``force``) or is the base's folder, another training's work is in
+        The output exists (without ``force``) or holds an input, another training's work is in
         the way, no recording can be used, the training diverged, or something can't be written.
     DependencyError
         Started as several processes, which this version does not train with.
     """
     target = Path(plan.output if output is None else output)
     _refuse_several_processes()
-    _refuse_base(plan, target)
+    _refuse_inputs_inside(plan, target)
     identity = _recipe_identity(plan)
     with open_work(target) as work:
         if work.holds(identity) and work.is_written(target / LOCK_NAME):
@@ -171,15 +171,17 @@ def _input_identity(plan: TrainPlan, audio: TrainingAudio) -> dict[str, Any]:
     return {"base content": base} | {f"{key} content": d for key, d in audio.digests().items()}
 
 
-def _refuse_base(plan: TrainPlan, target: Path) -> None:
-    if plan.base is None:
-        return
-    folder, place = plan.base.folder.resolve(), target.resolve()
-    if folder == place or place in folder.parents:
-        raise InputError(
-            f"{target}: the output would replace the base {plan.base.source}",
-            "choose another output (--set output=…)",
-        )
+def _refuse_inputs_inside(plan: TrainPlan, target: Path) -> None:
+    inputs = dict(corpus_places(plan))
+    if plan.base is not None:
+        inputs["base"] = plan.base.folder
+    place = target.resolve()
+    for name, path in inputs.items():
+        if place == path.resolve() or place in path.resolve().parents:
+            raise InputError(
+                f"{target}: the output would replace {name} ({path})",
+                "choose another output (--set output=…)",
+            )
 
 
 def _refuse_several_processes() -> None:
@@ -206,7 +208,7 @@ def _random_state_kept() -> Iterator[None]:
     """Give the caller's global random states back: transformers' Trainer seeds all of them."""
     own, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
         random.setstate(own)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ SUFFIX = ".work"
 _IDENTITY_NAME = "run.json"
 _BUSY_NAME = ".busy"
 _WRITTEN_NAME = "written.json"
+_DAMAGED = "damaged"
 _KEPT_CHECKPOINTS = 2
 
 
@@ -86,8 +88,10 @@ class Work:
         path = self.folder / _IDENTITY_NAME
         stored = _read_identity(path)
         different = sorted(
-            name for name, value in identity.items() if name in stored and stored[name] != value
+            name for name, value in identity.items() if stored.get(name, value) != value
         )
+        if _DAMAGED in stored:
+            different = [f"{path.name} is damaged"]
         if different and not anew:
             names = ", ".join(different)
             raise InputError(
@@ -194,16 +198,15 @@ def _read_identity(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: can't read what this work is for: {error}", f"delete {path.parent}"
-        ) from error
-    return value if isinstance(value, dict) else {}
+    except (OSError, ValueError):
+        value = None
+    return value if isinstance(value, dict) else {_DAMAGED: True}
 
 
 def _remove_leftovers(folder: Path, output: Path) -> None:
     """Remove what killed processes were writing: in the work folder, and beside the output."""
-    beside = sorted(output.parent.glob(f".{output.name}.*.partial"))
+    staged = re.compile(rf"\.{re.escape(output.name)}\.\w{{8}}\.partial")
+    beside = [path for path in sorted(output.parent.iterdir()) if staged.fullmatch(path.name)]
     for path in [*sorted(folder.rglob(".*.partial")), *beside]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

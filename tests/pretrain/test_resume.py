@@ -247,3 +247,20 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match=r"checkpoint-2.*can't read the checkpoint") as caught:
         pretrain.run(pretrain.plan(make_recipe(), root))
     assert "delete" in caught.value.hint
+
+
+def test_a_damaged_identity_can_be_forced_away(tmp_path):
+    root = make_project(tmp_path)
+    interrupted(root, make_recipe())
+    (root / "out.work" / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"different: run\.json is damaged"):
+        pretrain.run(pretrain.plan(make_recipe(), root))
+    pretrain.run(pretrain.plan(make_recipe(), root), force=True)
+
+
+def test_only_its_own_leftovers_are_removed(tmp_path):
+    names = [".out.abcd1234.partial", ".out.other.abcd1234.partial", ".outer.abcd1234.partial"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    with open_work(tmp_path / "out"):
+        assert sorted(path.name for path in tmp_path.glob(".*")) == names[1:]

@@ -101,9 +101,10 @@ def test_a_base_without_config_or_corpus(root, tmp_path):
         pretrain.plan(make_recipe(corpus="nowhere"), root)
 
 
-def test_the_output_may_not_replace_the_base(root):
-    with pytest.raises(InputError, match="would replace the base"):
-        pretrain.run(pretrain.plan(make_recipe(output="base"), root), force=True)
+@pytest.mark.parametrize(("output", "what"), [("base", "base"), ("makam", r"corpus\.makam")])
+def test_the_output_may_not_replace_an_input(root, output, what):
+    with pytest.raises(InputError, match=rf"would replace {what} \("):
+        pretrain.run(pretrain.plan(make_recipe(output=output), root), force=True)
 
 
 def test_crops_too_short_for_a_masked_span(root, tmp_path):

@@ -363,3 +363,11 @@ def test_verify_rebuild_runs_the_training_again(project):
     root, _ = project
     assert rebuild(root / "out") == []
     assert not list(root.glob(".out*"))
+
+
+def test_recordings_exactly_as_long_as_a_crop(tmp_path):
+    make_base(tmp_path / "base")
+    make_corpus(tmp_path / "makam", duration_s=1.0)
+    make_corpus(tmp_path / "western", duration_s=1.0, seed=1)
+    train(make_recipe(arguments={"crop_s": 1.0, "snap_crops_to_frames": False}), tmp_path)
+    assert "| makam | 4 | 0.001 | none |" in (tmp_path / "out" / "README.md").read_text()
