@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from mergekit_audio.audio.corpus import Track, load_tracks
-from mergekit_audio.errors import DependencyError, Fault, InputError, RecipeError
-from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME, require_fitting_heads
-from mergekit_audio.pretrain.objective import MASK_VECTOR, require_mask_vector
+from mergekit_audio.errors import DependencyError, InputError
+from mergekit_audio.pretrain.heads import FITTED_FOLDER, require_fitting_heads
+from mergekit_audio.pretrain.notes import hour_notes, plan_notes
+from mergekit_audio.pretrain.objective import require_mask_vector
+from mergekit_audio.pretrain.parameters import require_matches, trainable_names
 from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
-from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.globs import matches, validate_glob
 from mergekit_audio.weights.keys import canonical_name
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -57,7 +57,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
     imported = tuple(require_fitting_heads(recipe, base, heads))
     names = {**shapes, **{f"heads.{name}": shape for name, shape in _flat(heads).items()}}
     pending = tuple(name for name, found in heads.items() if found is None)
-    _check_globs(recipe, names, pending)
+    require_matches(recipe, names, heads_unknown=bool(pending))
     sources = {f"corpus.{name}": source for name, source in recipe.corpora().items()}
     if recipe.replay is not None:
         sources["replay"] = recipe.replay
@@ -71,7 +71,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         fitted=fitted,
         imported_heads=imported,
         tracks={name: tuple(load_tracks(root / source)) for name, source in sources.items()},
-        notes=tuple(_notes(recipe, base, imported, pending)),
+        notes=tuple(plan_notes(recipe, imported, pending)),
     )
 
 
@@ -143,7 +143,7 @@ class TrainPlan:
             "stages": [self._stage_as_dict(stage) for stage in self.recipe.stages],
             "output": self.recipe.output,
             "output_exists": self.output.is_dir() and any(self.output.iterdir()),
-            "notes": [*self.notes, *(_hour_notes(self.recipe, hours))],
+            "notes": [*self.notes, *(hour_notes(self.recipe, hours))],
         }
 
     def _base_as_dict(self) -> dict[str, Any]:
@@ -184,16 +184,6 @@ class TrainPlan:
             "hours_heard": round(clips * arguments.crop_s / 3600, 4),
             "replay_share": stage.replay_share,
         }
-
-
-def trainable_names(stage: Stage, names: Iterable[str]) -> list[str]:
-    """Return the names that the stage's globs match, in the order given."""
-    return [name for name in names if any(matches(glob, name) for glob in stage.train)]
-
-
-def require_matches(recipe: TrainRecipe, names: Iterable[str]) -> None:
-    """Raise ``RecipeError`` for every glob of every stage that matches no parameter."""
-    _check_globs(recipe, dict.fromkeys(names, ()), ())
 
 
 def _config(recipe: TrainRecipe, base: Checkpoint | None) -> dict[str, Any]:
@@ -261,84 +251,8 @@ def _flat(
     }
 
 
-def _check_globs(recipe: TrainRecipe, names: Shapes, pending: tuple[str, ...]) -> None:
-    faults: list[Fault] = []
-    for i, stage in enumerate(recipe.stages):
-        for j, glob in enumerate(stage.train):
-            key = f"stages[{i}].train[{j}]"
-            try:
-                validate_glob(glob)
-            except InputError as error:
-                faults.append(Fault("", 0, 0, key, error.message))
-                continue
-            unknown_yet = bool(pending) and glob.startswith("heads.")
-            if unknown_yet or any(matches(glob, name) for name in names):
-                continue
-            near = did_you_mean(glob, _groups(names))
-            problem = f"{glob!r} matches no parameter"
-            faults.append(Fault("", 0, 0, key, f"{problem}; {near}" if near else problem))
-    if faults:
-        raise RecipeError(
-            faults,
-            "parameters are named as in the checkpoint (cmerge inspect lists them), heads are "
-            "heads.<teacher>.*",
-        )
-
-
-def _groups(names: Iterable[str]) -> list[str]:
-    groups: dict[str, None] = {}
-    for name in names:
-        groups[name] = None
-        parts = name.split(".")
-        for depth in range(1, len(parts)):
-            groups[".".join(parts[:depth]) + ".*"] = None
-    return list(groups)
-
-
 def _count(shape: tuple[int, ...]) -> int:
     total = 1
     for size in shape:
         total *= size
     return total
-
-
-def _notes(
-    recipe: TrainRecipe,
-    base: Checkpoint | None,
-    imported: tuple[str, ...],
-    pending: tuple[str, ...],
-) -> Iterable[str]:
-    if base is not None:
-        for teacher in recipe.teachers:
-            if teacher.name in imported:
-                continue
-            why = (
-                "as the recipe says"
-                if recipe.heads == "random"
-                else f"{recipe.base} has none in {HEADS_NAME}"
-            )
-            yield f"the head of {teacher.name} starts from random weights: {why}"
-    for name in pending:
-        where = "the replay corpus" if recipe.replay is not None else "the corpus"
-        yield f"{name} is fitted on {where} first"
-    first = recipe.stages[0]
-    frozen_mask = not any(
-        matches(glob, MASK_VECTOR) for stage in recipe.stages for glob in stage.train
-    )
-    if base is None and frozen_mask:
-        yield f"no stage trains {MASK_VECTOR}, so the mask vector stays random"
-    if recipe.arguments.batch_size == 1 and recipe.arguments.noise.probability > 0:
-        yield "batch_size is 1: there are no other clips, so the noise mixture does nothing"
-    if recipe.replay is not None and not any(stage.replay_share for stage in recipe.stages):
-        yield f"replay is given, but no stage (such as {first.name!r}) has a replay_share"
-
-
-def _hour_notes(recipe: TrainRecipe, hours: Mapping[str, float | None]) -> Iterable[str]:
-    for stage in recipe.stages:
-        for entry in stage.mixture:
-            held = hours[f"corpus.{entry.dataset}"]
-            if entry.hours is not None and held is not None and entry.hours > held:
-                yield (
-                    f"stage {stage.name!r} asks for {entry.hours:g} h of {entry.dataset}, which "
-                    f"holds {held:.2f} h: all of it is used"
-                )

@@ -14,7 +14,8 @@ from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
 from mergekit_audio.pretrain.data import Clips, ClipShape, Collate
 from mergekit_audio.pretrain.heads import make_heads
 from mergekit_audio.pretrain.objective import PretrainModel, public_names, teacher_weights
-from mergekit_audio.pretrain.planner import TrainPlan, require_matches, trainable_names
+from mergekit_audio.pretrain.parameters import require_matches, trainable_names
+from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.targets import TargetCache
