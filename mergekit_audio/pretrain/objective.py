@@ -141,6 +141,11 @@ class PretrainModel(nn.Module):
         return self
 
 
+def device_name() -> str:
+    """Return where training happens: the first CUDA GPU, or the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def require_mask_vector(names: Iterable[str]) -> None:
     """Raise ``InputError`` when a backbone's parameters have no mask vector."""
     if MASK_VECTOR not in names:

@@ -21,11 +21,10 @@ from mergekit_audio.files import require_free, staged_file
 from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
 from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, corpus_places, prepare_audio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER
+from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.output import write_output
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.sampling import FIT, seed_of
-from mergekit_audio.pretrain.stage import train_stage
-from mergekit_audio.pretrain.trainer import device_name
 from mergekit_audio.pretrain.work import Work, open_work
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.teachers.base import OpenTeacher, Teacher
@@ -66,6 +65,8 @@ def run(
     DependencyError
         Started as several processes, which this version does not train with.
     """
+    from mergekit_audio.pretrain.stage import train_stage  # with transformers' Trainer: seconds
+
     target = Path(plan.output if output is None else output)
     _refuse_several_processes()
     _refuse_inputs_inside(plan, target)

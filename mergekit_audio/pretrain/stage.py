@@ -13,13 +13,18 @@ from mergekit_audio.files import staged_folder
 from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
 from mergekit_audio.pretrain.data import Clips, ClipShape, Collate
 from mergekit_audio.pretrain.heads import make_heads
-from mergekit_audio.pretrain.objective import PretrainModel, public_names, teacher_weights
+from mergekit_audio.pretrain.objective import (
+    PretrainModel,
+    device_name,
+    public_names,
+    teacher_weights,
+)
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.targets import TargetCache
-from mergekit_audio.pretrain.trainer import StageJob, StageTrainer, device_name
+from mergekit_audio.pretrain.trainer import StageJob, StageTrainer
 from mergekit_audio.pretrain.work import Work
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.recipe.train import PresetBase, Stage

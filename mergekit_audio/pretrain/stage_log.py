@@ -132,9 +132,10 @@ class StageLog:
 
 
 def open_board(folder: Path, *, first_step: int) -> Any:
-    """Return a TensorBoard writer that drops what it held from ``first_step`` on, or None."""
+    """Return a TensorBoard writer that hides what it held after ``first_step``, or None."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=first_step or None)
+    purge_step = first_step + 1 if folder.exists() else None
+    return SummaryWriter(str(folder), purge_step=purge_step)

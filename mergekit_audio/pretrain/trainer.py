@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, staged_folder
 from mergekit_audio.pretrain.data import Clips, Collate
-from mergekit_audio.pretrain.objective import PretrainModel
+from mergekit_audio.pretrain.objective import PretrainModel, device_name
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
@@ -216,11 +216,6 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             f"{stage.warmup_ratio:g}), a smaller max_grad_norm, or precision fp32; the same "
             "recipe goes wrong at the same step again",
         )
-
-
-def device_name() -> str:
-    """Return where training happens: the first CUDA GPU, or the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _training_arguments(job: StageJob) -> TrainingArguments:

@@ -129,8 +129,11 @@ class Work:
 
     def clear(self) -> None:
         """Remove everything but the mark of the process that is here."""
+        self._remove_all_but((_BUSY_NAME,))
+
+    def _remove_all_but(self, kept: tuple[str, ...]) -> None:
         for path in sorted(self.folder.iterdir()):
-            if path.name == _BUSY_NAME:
+            if path.name in kept:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -138,7 +141,11 @@ class Work:
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder: the training is finished."""
+        """Remove the folder: the training is finished.
+
+        What says so goes last, so that a kill on the way costs nothing.
+        """
+        self._remove_all_but((_BUSY_NAME, _IDENTITY_NAME, _WRITTEN_NAME))
         shutil.rmtree(self.folder)
 
     def stage(self, index: int, name: str) -> StageFolder:
