@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.merge.rounding import dtype_of, round_once
 from mergekit_audio.methods.base import TensorGroup
 from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.weights.rounding import dtype_of, round_once
 
 if TYPE_CHECKING:
     from mergekit_audio.merge.planner import MergePlan, PlanRow

@@ -26,7 +26,7 @@ class Cqt(Teacher):
     """48 resolve quarter tones and commas; 12 are semitones."""
     lowest_hz: float = Field(default=32.7, gt=0, allow_inf_nan=False)
     """The lowest frequency; 32.7 Hz is C1."""
-    magnitude: Literal["log", "linear"] = "log"
+    magnitude: Literal["log", "linear"] = "linear"
     """`linear` is |C| as in MERT; `log` is ln(1 + 100 |C|), in which soft notes count too."""
 
     targets_are_cached: ClassVar[bool] = False

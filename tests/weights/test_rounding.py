@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergekit_audio.merge.rounding import round_once
+from mergekit_audio.weights.rounding import round_once
 
 
 def nearest(value: float, mantissa_bits: int, least_exponent: int) -> float:
