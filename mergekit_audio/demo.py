@@ -15,9 +15,11 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import yaml
+
 from mergekit_audio import lock
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import explain_os_errors, require_free, write_json
+from mergekit_audio.files import explain_os_errors, require_free, write_json, write_text
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.load import LoadedRecipe, load
 from mergekit_audio.recipe.merge import MergeRecipe
@@ -119,10 +121,10 @@ def run_demo(
     """
     started = time.monotonic()
     size = QUICK if quick else FULL
-    workers = workers or min(os.cpu_count() or 1, len(CULTURES) + 1)
+    workers = workers or min(core_count(), len(CULTURES) + 1)
     _open_folder(folder, size, force=force)
     recipes = {name: _open_recipe(folder, name, size) for name in RECIPES}
-    _write_corpora(folder, size, recipes["base"].recipe.seed, workers, progress)
+    _write_corpora(folder, size, workers, progress)
     _train([recipes["base"]], 1, progress)
     _train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
     _merge(recipes["weight_average"], progress)
@@ -130,6 +132,13 @@ def run_demo(
     wall_time_s = time.monotonic() - started
     report = _write_report(folder, size, summary, wall_time_s)
     return DemoResult(folder, report, summary, wall_time_s)
+
+
+def core_count() -> int:
+    """Return the CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
@@ -155,12 +164,18 @@ def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
 
 
 def _open_recipe(folder: Path, name: str, size: DemoSize) -> LoadedRecipe:
-    """Copy a shipped demo recipe beside the data, where its relative paths point, and load it."""
+    """Write a shipped demo recipe beside the data, where its relative paths point, and load it."""
     target = folder / f"{name}.yaml"
+    shipped = shipped_recipe(f"demo/{name}")
+    changes = size.overrides.get(name, ())
     if not target.exists():
-        with explain_os_errors(target):
-            shutil.copyfile(shipped_recipe(f"demo/{name}"), target)
-    return load(target, size.overrides.get(name, ()))
+        text = shipped.read_text(encoding="utf-8")
+        if changes:
+            recipe = load(shipped, changes).recipe.model_dump(mode="json", exclude_unset=True)
+            opening = [line for line in text.splitlines() if line.startswith("#")]
+            text = "\n".join([*opening, yaml.safe_dump(recipe, sort_keys=False)])
+        write_text(target, text)
+    return load(target)
 
 
 def _is_done(loaded: LoadedRecipe) -> bool:
@@ -176,15 +191,11 @@ def _is_done(loaded: LoadedRecipe) -> bool:
     return True
 
 
-def _write_corpora(
-    folder: Path, size: DemoSize, seed: int, workers: int, progress: Progress
-) -> None:
+def _write_corpora(folder: Path, size: DemoSize, workers: int, progress: Progress) -> None:
     from mergekit_audio.datasets.synthetic import Synthetic
 
     for culture in ("western", *CULTURES):
-        corpus = Synthetic(
-            culture=culture, tracks=size.tracks, duration_s=size.duration_s, seed=seed
-        )
+        corpus = Synthetic(culture=culture, tracks=size.tracks, duration_s=size.duration_s)
         corpus.write(folder / "data" / culture, progress=progress, workers=workers)
 
 
@@ -197,38 +208,34 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
     with context.Manager() as manager:
         events = manager.Queue()
         with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
-            running = [
-                pool.submit(_train_one, loaded.recipe, loaded.root, loaded.overrides, events)
-                for loaded in waiting
-            ]
+            running = [pool.submit(_train_one, each.path, events) for each in waiting]
             try:
                 while not all(future.done() for future in running):
                     with contextlib.suppress(Empty):
                         progress(events.get(timeout=0.2))
-                for future in running:
-                    future.result()
+                    for future in running:
+                        if future.done():
+                            future.result()  # raises what went wrong, while others still train
             except BaseException:
-                for future in running:
-                    future.cancel()
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
 
 
-def _train_one(recipe: TrainRecipe, root: Path, overrides: Sequence[str], events: Any) -> None:
+def _train_one(path: Path, events: Any) -> None:
     from mergekit_audio import pretrain
 
+    loaded = load(path)
+    recipe = loaded.recipe
+    assert isinstance(recipe, TrainRecipe)
+
     def send(event: ProgressEvent) -> None:
-        events.put(
-            ProgressEvent(f"{recipe.culture}: {event.task}", event.done, event.total, event.note)
-        )
+        task = f"{recipe.culture}: {event.task}"
+        events.put(ProgressEvent(task, event.done, event.total, event.note))
 
     command = "train-culture" if isinstance(recipe.corpus, str) else "train-multi"
     pretrain.run(
-        pretrain.plan(recipe, root),
-        progress=send,
-        command=f"cmerge {command} {Path(recipe.output).name}.yaml",
-        overrides=overrides,
+        pretrain.plan(recipe, loaded.root), progress=send, command=f"cmerge {command} {path.name}"
     )
 
 
@@ -250,7 +257,6 @@ def _sweep(loaded: LoadedRecipe, progress: Progress) -> dict[str, Any]:
             loaded.root,
             progress=progress,
             command="cmerge sweep-lambda sweep.yaml",
-            overrides=loaded.overrides,
         )
     summary = loaded.root / loaded.recipe.output / "summary.json"
     found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
@@ -270,7 +276,7 @@ def _write_report(
         synthetic=True,
         facts={
             "recordings": f"{size.tracks} of {size.duration_s:g} s for each tradition",
-            "time of the last call": f"{wall_time_s:.0f} s on {os.cpu_count()} CPU cores",
+            "time of the last call": f"{wall_time_s:.0f} s on {core_count()} CPU cores",
             "models": ", ".join(f"runs/{name}" for name in models),
             "versions": ", ".join(f"{name} {value}" for name, value in lock.environment().items()),
         },
