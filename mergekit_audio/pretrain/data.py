@@ -89,7 +89,7 @@ class Clips(Dataset[Clip]):
             position=position,
         )
         offset = segment.start + start
-        wave = np.array(track.wave(offset, offset + self.shape.samples), dtype=np.float32)
+        wave = track.wave(offset, offset + self.shape.samples)
         frame = round(start / self.shape.hop_length)
         codes = {
             name: cache.read(track, segment, frame, self.shape.frames)

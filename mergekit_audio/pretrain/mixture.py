@@ -50,11 +50,21 @@ def mix_in_batch(
     for clip in range(clips):
         if generator.random() >= settings.probability:
             continue
-        pool = np.delete(clean, clip, axis=0).reshape(-1)
         for _ in range(int(generator.integers(1, settings.max_pieces, endpoint=True))):
             length = int(generator.integers(shortest, longest, endpoint=True))
             source = int(generator.integers(0, pool_samples - length, endpoint=True))
             position = int(generator.integers(0, samples - length, endpoint=True))
-            piece = pool[source : source + length]
+            piece = _piece_of_others(clean, clip, source, source + length)
             mixed[clip, position : position + length] += np.float32(settings.volume) * piece
     return mixed
+
+
+def _piece_of_others(clean: FloatArray, clip: int, start: int, stop: int) -> FloatArray:
+    """Return samples ``[start, stop)`` of the concatenation of all clips but one."""
+    flat, samples = clean.reshape(-1), clean.shape[1]
+    gap = clip * samples
+    if stop <= gap:
+        return flat[start:stop]
+    if start >= gap:
+        return flat[start + samples : stop + samples]
+    return np.concatenate([flat[start:gap], flat[gap + samples : stop + samples]])

@@ -46,6 +46,24 @@ def test_pieces_by_hand():
     assert CLEAN[0, 0] == 1
 
 
+def test_pieces_come_from_the_concatenation_of_the_others():
+    settings = NoiseMixture(probability=1, min_length_s=3, max_length_s=9, max_pieces=1)
+    clean = np.random.default_rng(1).standard_normal((5, 10)).astype(np.float32)
+    for seed in range(200):
+        mixed = mix_in_batch(clean, settings, np.random.default_rng(seed), sample_rate_hz=1)
+        again = np.random.default_rng(seed)
+        for clip in range(5):
+            again.random()
+            assert again.integers(1, 1, endpoint=True) == 1
+            length = again.integers(3, 9, endpoint=True)
+            source = again.integers(0, 40 - length, endpoint=True)
+            position = again.integers(0, 10 - length, endpoint=True)
+            others = np.delete(clean, clip, axis=0).reshape(-1)[source : source + length]
+            expected = clean[clip].copy()
+            expected[position : position + length] += others
+            np.testing.assert_array_equal(mixed[clip], expected)
+
+
 def test_probability_is_the_probability_to_apply():
     generator = np.random.default_rng(0)
     clean = np.random.default_rng(1).standard_normal((4, 50)).astype(np.float32)
