@@ -1,0 +1,1 @@
+"""How data changes weights: one way of training a file."""
