@@ -230,6 +230,9 @@ def _train_one(path: Path, events: Any) -> None:
     assert isinstance(recipe, TrainRecipe)
 
     def send(event: ProgressEvent) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit("the demo was killed; the same command goes on")
         task = f"{recipe.culture}: {event.task}"
         events.put(ProgressEvent(task, event.done, event.total, event.note))
 
