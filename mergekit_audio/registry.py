@@ -52,7 +52,8 @@ def lookup(family: str, name: str) -> type[Any]:
     plugins = discover(family)
     if name not in plugins:
         raise UsageError(
-            f"{name!r} is not one of the {family}: {', '.join(plugins)}", did_you_mean(name, plugins)
+            f"{name!r} is not one of the {family}: {', '.join(plugins)}",
+            did_you_mean(name, plugins),
         )
     return plugins[name]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from mergekit_audio.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-_SEEDING_POINTS_PER_CODE = 64
-_DISTANCES_AT_ONCE = 1 << 18
 
 
 def residual_kmeans(
@@ -28,7 +29,8 @@ def residual_kmeans(
     """Return codebooks ``[K, C, M]`` such that x ≈ Σ_k codebook_k[z_k], chosen greedily.
 
     r_0 = x; z_k = argmin_c ‖r_k - codebook_k[c]‖; r_{k+1} = r_k - codebook_k[z_k]. Each codebook is
-    Lloyd's algorithm on the residuals, seeded by k-means++ on a part of them.
+    scikit-learn's k-means of the residuals (k-means++, then Lloyd), on one thread, since how a sum
+    is shared between threads changes its last bits.
 
     Parameters
     ----------
@@ -48,81 +50,31 @@ def residual_kmeans(
     InputError
         There are fewer different points than codes.
     """
-    generator = np.random.default_rng(seed)
+    random = np.random.RandomState(seed % (1 << 32))
     residual = points.copy()
     fitted = np.zeros((codebooks, size, points.shape[1]))
-    for level in range(codebooks):
-        centres = _lloyd(residual, _seed_centres(residual, size, generator), iterations)
-        # What is stored is float32, so the next codebook sees what float32 leaves over.
-        fitted[level] = centres.astype(np.float32)
-        residual -= fitted[level][nearest(residual, fitted[level])]
-        after_codebook(level + 1)
+    with threadpool_limits(limits=1):
+        for level in range(codebooks):
+            clusters = _clusters(residual, size, iterations, random)
+            # What is stored is float32, so the next codebook sees what float32 leaves over.
+            fitted[level] = clusters.cluster_centers_.astype(np.float32)
+            residual -= fitted[level][clusters.labels_]
+            after_codebook(level + 1)
     return fitted
 
 
-def nearest(points: FloatArray, centres: FloatArray) -> IntArray:
-    """Return for each point x the nearest centre c, argmin ‖c‖² - 2 x · c (the first of equals)."""
-    rows = max(1, _DISTANCES_AT_ONCE // len(centres))
-    codes = np.empty(len(points), dtype=np.int64)
-    offsets = np.einsum("cm,cm->c", centres, centres)
-    doubled = -2.0 * centres.T
-    for start in range(0, len(points), rows):
-        distances = points[start : start + rows] @ doubled
-        distances += offsets
-        codes[start : start + rows] = distances.argmin(axis=1)
-    return codes
-
-
-def _lloyd(points: FloatArray, centres: FloatArray, iterations: int) -> FloatArray:
-    columns = np.ascontiguousarray(points.T)
-    codes = nearest(points, centres)
-    for _ in range(iterations):
-        centres = _means(points, columns, codes, centres)
-        moved = nearest(points, centres)
-        if np.array_equal(moved, codes):
-            break
-        codes = moved
-    return centres
-
-
-def _means(
-    points: FloatArray, columns: FloatArray, codes: IntArray, centres: FloatArray
-) -> FloatArray:
-    """Return each cluster's mean; an empty one moves to one of the worst represented points."""
-    counts = np.bincount(codes, minlength=len(centres))
-    # Sums in the order of points: the same bits for any number of threads.
-    sums = np.stack([np.bincount(codes, column, len(centres)) for column in columns], axis=1)
-    means: FloatArray = sums / np.maximum(counts, 1)[:, None]
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        distances = np.square(points - centres[codes]).sum(axis=1)
-        means[empty] = points[np.argsort(-distances, kind="stable")[: len(empty)]]
-    return means
-
-
-def _seed_centres(points: FloatArray, size: int, generator: np.random.Generator) -> FloatArray:
-    """Return k-means++ centres: each next one is a point drawn by its squared distance."""
-    if len(points) > size * _SEEDING_POINTS_PER_CODE:
-        chosen = generator.choice(len(points), size * _SEEDING_POINTS_PER_CODE, replace=False)
-        points = points[np.sort(chosen)]
-    centres = np.empty((size, points.shape[1]))
-    first = int(generator.integers(len(points)))
-    distances = np.full(len(points), np.inf)
-    for row in range(size):
-        index = first if row == 0 else _draw(distances, generator)
-        centres[row] = points[index]
-        difference = points - centres[row]
-        distances = np.minimum(distances, np.einsum("nm,nm->n", difference, difference))
-        if row + 1 < size and not distances.any():
+def _clusters(points: FloatArray, size: int, iterations: int, random: np.random.RandomState) -> Any:
+    clusters = KMeans(
+        size, n_init=1, max_iter=iterations, tol=0.0, algorithm="lloyd", random_state=random
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            return clusters.fit(points)
+        except ConvergenceWarning as warning:
+            different = len(np.unique(points, axis=0))
             raise InputError(
-                f"the recordings hold only {row + 1} different frames to cluster, "
+                f"the recordings hold only {different} different frames to cluster, "
                 f"fewer than the {size} codes of a codebook",
                 "give more varied audio, or a smaller codebook_size",
-            )
-    return centres
-
-
-def _draw(weights: FloatArray, generator: np.random.Generator) -> int:
-    cumulative = np.cumsum(weights)
-    drawn = generator.random() * cumulative[-1]
-    return min(int(np.searchsorted(cumulative, drawn, side="right")), len(weights) - 1)
+            ) from warning

@@ -86,7 +86,13 @@ def test_the_log_magnitude_and_its_gain():
     linear = opened(bins=84, bins_per_octave=12).targets(wave)
     log = opened(bins=84, bins_per_octave=12, magnitude="log").targets(wave)
     np.testing.assert_allclose(log, np.log(1 + 100 * linear.double().numpy()), rtol=1e-5)
-    assert opened(bins=84, bins_per_octave=12, magnitude="log").targets(torch.zeros(1, 30_000)).abs().max() == 0
+    assert (
+        opened(bins=84, bins_per_octave=12, magnitude="log")
+        .targets(torch.zeros(1, 30_000))
+        .abs()
+        .max()
+        == 0
+    )
 
 
 def test_clips_of_a_batch_and_lengths_do_not_mix():
