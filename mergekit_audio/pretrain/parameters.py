@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from mergekit_audio.errors import Fault, InputError, RecipeError
 from mergekit_audio.recipe.train import Stage, TrainRecipe
@@ -10,9 +10,10 @@ from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights.globs import matches, validate_glob
 
 
-def trainable_names(stage: Stage, names: Iterable[str]) -> list[str]:
-    """Return the names that the stage's globs match, in the order given."""
-    return [name for name in names if any(matches(glob, name) for glob in stage.train)]
+def trainable_names(recipe: TrainRecipe, stage: Stage, names: Iterable[str]) -> list[str]:
+    """Return the names that the stage's globs and parameter groups match, in the order given."""
+    globs = [glob for entry in stage.train for glob in _globs(recipe, entry)]
+    return [name for name in names if any(matches(glob, name) for glob in globs)]
 
 
 def require_matches(
@@ -42,9 +43,10 @@ def require_matches(
                 faults.append(Fault("", 0, 0, key, error.message))
                 continue
             unknown_yet = heads_unknown and glob.startswith("heads.")
-            if unknown_yet or any(matches(glob, name) for name in names):
+            globs = _globs(recipe, glob)
+            if unknown_yet or any(matches(each, name) for each in globs for name in names):
                 continue
-            near = did_you_mean(glob, _groups(names))
+            near = did_you_mean(glob, [*recipe.backbone.parameter_groups, *_groups(names)])
             problem = f"{glob!r} matches no parameter"
             faults.append(Fault("", 0, 0, key, f"{problem}; {near}" if near else problem))
     if faults:
@@ -53,6 +55,11 @@ def require_matches(
             "parameters are named as in the checkpoint (cmerge inspect lists them), heads are "
             "heads.<teacher>.*",
         )
+
+
+def _globs(recipe: TrainRecipe, entry: str) -> Sequence[str]:
+    """Return the globs of a named parameter group of the backbone, or the entry, a glob itself."""
+    return recipe.backbone.parameter_groups.get(entry, (entry,))
 
 
 def _groups(names: Iterable[str]) -> list[str]:

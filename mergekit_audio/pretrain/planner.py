@@ -167,7 +167,7 @@ class TrainPlan:
 
     def _stage_as_dict(self, stage: Stage) -> dict[str, Any]:
         arguments = self.recipe.arguments
-        chosen = trainable_names(stage, self.shapes)
+        chosen = trainable_names(self.recipe, stage, self.shapes)
         trainable = sum(_count(self.shapes[name]) for name in chosen)
         clips = stage.steps * arguments.batch_size * arguments.gradient_accumulation_steps
         return {

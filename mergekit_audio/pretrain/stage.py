@@ -152,7 +152,7 @@ def clip_shape(plan: TrainPlan) -> ClipShape:
 def _choose_parameters(plan: TrainPlan, stage: Stage, model: PretrainModel) -> None:
     names = public_names(model)
     require_matches(plan.recipe, names.values())
-    chosen = set(trainable_names(stage, names.values()))
+    chosen = set(trainable_names(plan.recipe, stage, names.values()))
     trainable = [own for own, public in names.items() if public in chosen]
     plan.recipe.transfer.prepare(model, trainable)
 

@@ -38,7 +38,18 @@ class Plugin:
             name: handler.generate_schema(cls)
             for name, cls in registry.discover(self.family).items()
         }
-        return core_schema.tagged_union_schema(choices, discriminator="name")
+        union = core_schema.tagged_union_schema(choices, discriminator="name")
+        return core_schema.no_info_before_validator_function(_named, union)
+
+
+def default_plugin(family: str, name: str) -> Any:
+    """Return a plug-in with all its defaults, for a field that may be left out."""
+    return registry.discover(family)[name](name=name)
+
+
+def _named(value: Any) -> Any:
+    """Let a plug-in with all its defaults be written as its name alone."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 RecipeModel = TypeVar("RecipeModel", bound=Strict)

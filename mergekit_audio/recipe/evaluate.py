@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import Plugin, Strict
+from mergekit_audio.recipe.base import Plugin, Strict, default_plugin
 
 
 class Protocol(Strict):
@@ -78,10 +79,17 @@ class Task(Strict):
 class EvaluateModel(Strict):
     """One row of the table."""
 
-    name: str
-    """The row's name."""
+    name: str = ""
+    """The row's name; left out, the last part of `model`."""
     model: str
     """A checkpoint folder or a hub repo id."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "name" not in value and isinstance(value.get("model"), str):
+            return {"name": PurePosixPath(value["model"]).name, **value}
+        return value
 
 
 class EvaluateRecipe(Strict):
@@ -89,7 +97,9 @@ class EvaluateRecipe(Strict):
 
     kind: Literal["evaluate"]
     """Always `evaluate`."""
-    backbone: Annotated[Backbone, Plugin("backbones")]
+    backbone: Annotated[Backbone, Plugin("backbones")] = Field(
+        default_factory=lambda: default_plugin("backbones", "mert")
+    )
     """The model family."""
     models: list[EvaluateModel] = Field(min_length=1)
     """The rows."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict
+from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
 
 
@@ -51,7 +51,9 @@ class SweepRecipe(Strict):
     """The base checkpoint: a folder or a hub repo id."""
     base_train: str | None = None
     """A `kind: train` recipe that makes `base`, run first when `base` is missing."""
-    backbone: Annotated[Backbone, Plugin("backbones")]
+    backbone: Annotated[Backbone, Plugin("backbones")] = Field(
+        default_factory=lambda: default_plugin("backbones", "mert")
+    )
     """The model family."""
     cultures: list[Culture] = Field(min_length=1)
     """The models to merge."""

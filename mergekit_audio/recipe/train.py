@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import Plugin, Strict
+from mergekit_audio.recipe.base import Plugin, Strict, default_plugin
 from mergekit_audio.teachers.base import Teacher
 from mergekit_audio.transfers.base import Transfer
 
@@ -38,10 +38,11 @@ class MixtureEntry(Strict):
 class Stage(Strict):
     """One stage of training with its own optimiser and its own warmed and decayed schedule."""
 
-    name: str = Field(pattern=r"^[a-z0-9_-]+$")
-    """The stage's name, part of file names."""
+    name: str = Field(default="", pattern=r"^[a-z0-9_-]*$")
+    """The stage's name, part of file names; left out, `stage1`, `stage2`, …"""
     train: list[str] = Field(min_length=1)
-    """Globs of the parameters that train; heads are `heads.<teacher>.*`."""
+    """Globs of the parameters that train, or the backbone's groups (`front`, `projection`, `mask`,
+    `position`, `norm`, `encoder`); heads are `heads.<teacher>.*`."""
     steps: int = Field(gt=0)
     """Optimiser steps."""
     peak_lr: Positive
@@ -156,7 +157,9 @@ class TrainRecipe(Strict):
     """Seed of initial weights, order, crops, masks, mixtures and dropout."""
     base: str | PresetBase
     """A checkpoint folder, a hub repo id, or `{preset: tiny, init: random}`."""
-    backbone: Annotated[Backbone, Plugin("backbones")]
+    backbone: Annotated[Backbone, Plugin("backbones")] = Field(
+        default_factory=lambda: default_plugin("backbones", "mert")
+    )
     """The model family."""
     culture: str
     """The name of what the model learns; shown in cards, tables and figures."""
@@ -171,7 +174,7 @@ class TrainRecipe(Strict):
     stages: list[Stage] = Field(min_length=1)
     """The stages, one after the other."""
     transfer: Annotated[Transfer, Plugin("transfers")] = Field(
-        default_factory=lambda: _full_transfer()
+        default_factory=lambda: default_plugin("transfers", "full")
     )
     """How data changes weights."""
     arguments: TrainArguments = TrainArguments()
@@ -180,6 +183,14 @@ class TrainRecipe(Strict):
     """The prepared store; null means `.cmerge_store` beside the recipe."""
     output: str
     """The model folder to write, relative to the recipe file."""
+
+    @field_validator("stages", mode="after")
+    @classmethod
+    def _named(cls, stages: list[Stage]) -> list[Stage]:
+        return [
+            stage if stage.name else stage.model_copy(update={"name": f"stage{number}"})
+            for number, stage in enumerate(stages, 1)
+        ]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -207,9 +218,3 @@ class TrainRecipe(Strict):
         if isinstance(self.corpus, str):
             return {self.culture: self.corpus}
         return dict(sorted(self.corpus.items()))
-
-
-def _full_transfer() -> Transfer:
-    from mergekit_audio.transfers.full import Full
-
-    return Full(name="full")
