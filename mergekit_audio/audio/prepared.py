@@ -90,12 +90,15 @@ class PreparedCorpus:
         Without what could not be decoded, was silent, too short or a duplicate.
     report
         What was found.
+    paths
+        Every recording that was looked at, used or left out.
     """
 
     source: Path
     sample_rate_hz: int
     tracks: tuple[PreparedTrack, ...]
     report: PrepareReport
+    paths: tuple[Path, ...]
 
     @cached_property
     def digest(self) -> str:

@@ -240,7 +240,8 @@ def _classify(
         if not track.tags:
             findings.append(("untagged", _finding(track, folder, "has no tags")))
         kept.append(PreparedTrack(track, known.sound.samples, known.sound.digest, known.sound.path))
-    return PreparedCorpus(source, sample_rate_hz, tuple(kept), PrepareReport.of(findings))
+    report = PrepareReport.of(findings)
+    return PreparedCorpus(source, sample_rate_hz, tuple(kept), report, tuple(sources))
 
 
 def _fault(known: Facts, sample_rate_hz: int, min_s: float) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import torch
 
+from mergekit_audio.audio.origins import origins
 from mergekit_audio.files import sha256_of_file, staged_folder, write_json, write_text
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
-from mergekit_audio.pretrain.corpora import TrainingAudio, corpus_places
+from mergekit_audio.pretrain.corpora import TrainingAudio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.summary import card_facts
@@ -145,37 +145,20 @@ def _base_inputs(plan: TrainPlan) -> list[LockedInput]:
 
 
 def _corpus_inputs(plan: TrainPlan, audio: TrainingAudio) -> list[LockedInput]:
-    """Return each corpus with its manifest and recordings.
-
-    Recordings that lie outside the corpus's folder stand in an entry of their own, whose source is
-    the folder that all of them are in.
-    """
+    """Return each corpus with its manifest and recordings; those elsewhere have an entry too."""
     inputs = []
-    for key, place in corpus_places(plan).items():
-        folder = (place if place.is_dir() else place.parent).resolve()
-        paths = {prepared.track.path.resolve() for prepared in audio.corpora[key].tracks}
-        paths |= _manifests(place)
-        inside = sorted(path for path in paths if folder in path.parents)
-        outside = sorted(paths - set(inside))
-        digest = audio.corpora[key].digest
-        inputs.append(
+    for key, corpus in audio.corpora.items():
+        own, *elsewhere = origins(corpus, plan.root)
+        named = [(key, own), *((f"{key} (recordings)", origin) for origin in elsewhere)]
+        inputs += [
             LockedInput(
-                name=key,
-                source=_relative(place, plan.root),
-                content_digest=digest,
-                files=_hashes(inside, folder),
+                name=name,
+                source=origin.source,
+                content_digest=corpus.digest,
+                files=origin.files,
             )
-        )
-        if outside:
-            shared = Path(os.path.commonpath([path.parent for path in outside]))
-            inputs.append(
-                LockedInput(
-                    name=f"{key} (recordings)",
-                    source=_relative(shared, plan.root),
-                    content_digest=digest,
-                    files=_hashes(outside, shared),
-                )
-            )
+            for name, origin in named
+        ]
     return inputs
 
 
@@ -200,19 +183,4 @@ def _model_files(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         return {}
     kept = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")]
-    return _hashes(kept, folder)
-
-
-def _manifests(place: Path) -> set[Path]:
-    if place.is_file():
-        return {place.resolve()}
-    names = ("manifest.jsonl", "manifest.csv")
-    return {(place / name).resolve() for name in names if (place / name).is_file()}
-
-
-def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in paths}
-
-
-def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+    return {path.name: sha256_of_file(path) for path in kept}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from mergekit_audio.audio.origins import origins
 from mergekit_audio.files import sha256_of_file
 from mergekit_audio.lock import LockedInput
 from mergekit_audio.probe.tasks import PreparedTask
@@ -23,21 +25,29 @@ def locked_checkpoint(name: str, source: str, checkpoint: Checkpoint) -> LockedI
     )
 
 
-def locked_tasks(tasks: Sequence[PreparedTask]) -> list[LockedInput]:
-    """Return the lock's entries of the tasks' corpora.
+def locked_tasks(tasks: Sequence[PreparedTask], root: Path) -> list[LockedInput]:
+    """Return the lock's entries of the tasks' corpora: manifest and recordings.
 
-    The content digest covers tracks, splits, tags and the decoded audio; the manifest is the file.
+    The content digest covers tracks, splits, tags and the decoded audio. Recordings that lie
+    outside the corpus's folder stand in an entry of their own.
+
+    Parameters
+    ----------
+    root
+        The folder that the recipe's paths are relative to.
     """
-    entries = []
+    entries: list[LockedInput] = []
     for task in tasks:
-        source = task.corpus.source
-        manifests = [source] if source.is_file() else sorted(source.glob("manifest.*"))[:1]
-        entries.append(
+        own, *elsewhere = origins(task.corpus, root)
+        named = [(f"tasks.{task.task.name}", own)]
+        named += [(f"tasks.{task.task.name} (recordings)", origin) for origin in elsewhere]
+        entries += [
             LockedInput(
-                name=f"tasks.{task.task.name}",
-                source=task.task.corpus,
+                name=name,
+                source=origin.source,
                 content_digest=task.corpus.digest,
-                files={path.name: sha256_of_file(path) for path in manifests},
+                files=origin.files,
             )
-        )
+            for name, origin in named
+        ]
     return entries

@@ -153,7 +153,7 @@ def evaluate(
                     locked_checkpoint(f"models.{entry.name}", entry.model, checkpoint)
                     for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
                 ),
-                *locked_tasks(tasks),
+                *locked_tasks(tasks, root),
             ],
             overrides=overrides,
             command=command,

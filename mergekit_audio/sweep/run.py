@@ -116,7 +116,7 @@ def sweep(
         write_results(staging, runner.lines, summary)
         if recipe.write_best:
             _write_best(planned, selection["scale"], staging, progress, command)
-        inputs = [*_locked_models(planned, models), *locked_tasks(tasks)]
+        inputs = [*_locked_models(planned, models), *locked_tasks(tasks, root)]
         lock = make_lock(
             staging,
             target=target,

@@ -1,6 +1,7 @@
 """An evaluation end to end: scores, labels left out, resuming, faults of corpora."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,22 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
         "table.tex",
     ]
     assert verify(world / "results") == []
+
+
+def test_changed_audio_is_noticed(world, tmp_path):
+    root = shutil.copytree(world, tmp_path / "copy")
+    elsewhere = root / "corpora" / "elsewhere.wav"
+    (root / "corpora" / "tones" / "track000.wav").rename(elsewhere)
+    move = {"path": "../elsewhere.wav"}
+    rewrite(root / "corpora" / "tones", lambda row: row | (move if row["id"] == "track000" else {}))
+    evaluate(evaluate_recipe(root), root, force=True)
+    assert verify(root / "results") == []
+    for changed in (elsewhere, root / "corpora" / "tones" / "track007.wav"):
+        changed.write_bytes(changed.read_bytes()[:-2] + b"\x01\x02")
+    assert [difference.name for difference in verify(root / "results")] == [
+        "tasks.tones (corpora/tones) track007.wav",
+        "tasks.tones (recordings) (corpora) elsewhere.wav",
+    ]
 
 
 def test_the_summary_sums_up_the_points(world):
