@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -23,8 +25,9 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``, renamed to ``target`` when the block ends well.
 
     When the block raises (also on Ctrl-C) the temporary folder is removed and ``target`` stays as
-    it was. An existing ``target`` that is not empty is refused unless ``force``; with ``force`` it
-    is moved aside, replaced, and only then removed.
+    it was; what a killed process left is removed by the next call. An existing ``target`` that is
+    not empty is refused unless ``force``; with ``force`` it is moved aside, replaced, and only then
+    removed.
 
     Raises
     ------
@@ -35,12 +38,13 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     require_free(target, force=force)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         staging = Path(
             tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
         )
         staging.chmod(0o777 & ~_umask())
     try:
-        with explain_os_errors(target):
+        with explain_os_errors(target), _held(staging):
             yield staging
             _replace_folder(staging, target)
     except InputError as error:  # of a file inside: the user knows its final name
@@ -132,6 +136,28 @@ def explain_os_errors(target: Path) -> Iterator[None]:
                 "check the folder's permissions, or write somewhere else (--set output=…)",
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Lock a folder, at the longest as long as this process lives; false when that can't be."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        locked = False
+        with contextlib.suppress(OSError):  # held by another process, or no locks in this place
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        yield locked
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the temporary folders of ``target`` that no living process holds."""
+    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.partial")):
+        with contextlib.suppress(OSError), _held(folder) as is_abandoned:
+            if is_abandoned:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace_folder(staging: Path, target: Path) -> None:
