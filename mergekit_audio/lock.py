@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ValidationError
 
 from mergekit_audio import __version__
+from mergekit_audio.audio.corpus import from_printable
 from mergekit_audio.errors import InputError, VerificationError
 from mergekit_audio.files import canonical_json, sha256_of_file, sha256_of_text, write_json
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -99,7 +100,8 @@ def verify_inputs(folder: Path, lock: Lock, progress: Progress = silent) -> list
             )
             continue
         for name, expected in sorted(entry.files.items()):
-            found = sha256_of_file(where / name) if (where / name).is_file() else _MISSING
+            path = where / name if (where / name).is_file() else where / from_printable(name)
+            found = sha256_of_file(path) if path.is_file() else _MISSING
             if found != expected:
                 label = f"{entry.name} ({entry.source}) {name}"
                 differences.append(Difference("input", label, expected, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -134,6 +135,12 @@ def _from_folder(folder: Path) -> list[Track]:
 def printable(path: Path) -> str:
     """Return a path as text with ``/``; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def from_printable(text: str) -> Path:
+    r"""Return the path that ``printable`` wrote: ``\xff`` is a byte again."""
+    data = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), text.encode("utf-8"))
+    return Path(os.fsdecode(data))
 
 
 def _audio_files(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_audio.audio.corpus import MANIFEST_NAMES
+from mergekit_audio.audio.corpus import MANIFEST_NAMES, printable
 from mergekit_audio.audio.prepared import PreparedCorpus
 from mergekit_audio.files import sha256_of_file
 
@@ -21,7 +21,7 @@ class Origin:
     source
         The corpus's folder or manifest, or the folder of recordings elsewhere, relative to a root.
     files
-        sha256 by name inside the folder (or beside the manifest).
+        sha256 by name inside the folder (or beside the manifest), as ``printable`` writes it.
     """
 
     source: str
@@ -57,7 +57,7 @@ def _manifests(place: Path) -> set[Path]:
 
 
 def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in paths}
+    return {printable(path.relative_to(folder)): sha256_of_file(path) for path in paths}
 
 
 def _relative(path: Path, root: Path) -> str:
