@@ -21,7 +21,7 @@ from mergekit_audio.lock import Lock, make_lock, write_lock
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
-from mergekit_audio.probe.tasks import prepare_task
+from mergekit_audio.probe.tasks import plan_task, prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.report.figures import write_score_figure
@@ -43,11 +43,14 @@ class EvaluatePlan:
         The recipe and the folder that its paths are relative to.
     checkpoints
         The models, opened, in the recipe's order.
+    tasks
+        Each task's tracks by split.
     """
 
     recipe: EvaluateRecipe
     root: Path
     checkpoints: tuple[Checkpoint, ...]
+    tasks: tuple[dict[str, Any], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for ``--dry-run``."""
@@ -58,7 +61,7 @@ class EvaluatePlan:
                 {"name": entry.name, "model": entry.model, "folder": str(checkpoint.folder)}
                 for entry, checkpoint in zip(recipe.models, self.checkpoints, strict=True)
             ],
-            "tasks": [{"name": task.name, "corpus": task.corpus} for task in recipe.tasks],
+            "tasks": list(self.tasks),
             "seeds": list(recipe.seeds),
             "points": len(recipe.models) * len(recipe.tasks) * len(recipe.seeds),
             "store": str(store_folder(recipe.store, self.root)),
@@ -67,11 +70,12 @@ class EvaluatePlan:
 
 
 def plan(recipe: EvaluateRecipe, root: Path) -> EvaluatePlan:
-    """Open the models and check that each has a config; nothing is written."""
+    """Open the models, check that each has a config, and read manifests; nothing is written."""
     checkpoints = tuple(Checkpoint.open(entry.model, root=root) for entry in recipe.models)
     for checkpoint in checkpoints:
         require_config(checkpoint)
-    return EvaluatePlan(recipe, root, checkpoints)
+    tasks = tuple(plan_task(task, root) for task in recipe.tasks)
+    return EvaluatePlan(recipe, root, checkpoints, tasks)
 
 
 def evaluate(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mergekit_audio.audio.corpus import Track, load_tracks
 from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack, Store
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
@@ -83,6 +84,25 @@ class PreparedTask:
         return [label for label, named in zip(self.labels, chosen, strict=True) if named]
 
 
+def plan_task(task: Task, root: Path) -> dict[str, Any]:
+    """Return a task's tracks by split as its corpus lists them; no recording is read.
+
+    Raises
+    ------
+    InputError
+        The corpus is missing, its manifest has faults, it has no splits or no tags.
+    """
+    source = root / task.corpus
+    tracks = load_tracks(source)
+    _require_splits_and_tags(task, source, tracks)
+    counts = Counter(track.split for track in tracks)
+    return {
+        "name": task.name,
+        "corpus": task.corpus,
+        "tracks": {split: counts[split] for split in SPLITS},
+    }
+
+
 def prepare_task(
     task: Task,
     backbone: Backbone,
@@ -119,7 +139,7 @@ def prepare_task(
         progress=progress,
     )
     tracks = probed_tracks(corpus)
-    _require_splits_and_tags(task, corpus, tracks)
+    _require_splits_and_tags(task, source, [prepared.track for prepared in corpus.tracks])
     labels = choose_labels([p.track.tags for p in tracks if p.track.split == "train"], task)
     column = {label: index for index, label in enumerate(labels)}
     targets = np.zeros((len(tracks), len(labels)), dtype=bool)
@@ -141,21 +161,18 @@ def choose_labels(train_tags: Sequence[Sequence[str]], task: Task) -> tuple[str,
     return tuple(ranked[: task.top_tags])
 
 
-def _require_splits_and_tags(
-    task: Task, corpus: PreparedCorpus, tracks: Sequence[PreparedTrack]
-) -> None:
-    absent = [s for s in SPLITS if not any(prepared.track.split == s for prepared in tracks)]
-    if absent:
-        found = sorted({prepared.track.split or "none" for prepared in corpus.tracks})
+def _require_splits_and_tags(task: Task, source: Path, tracks: Sequence[Track]) -> None:
+    found = {track.split for track in tracks}
+    if absent := [split for split in SPLITS if split not in found]:
+        named = ", ".join(sorted(split or "no split" for split in found)) or "no track at all"
         raise InputError(
-            f"{corpus.source}: task {task.name!r} needs tracks in the splits train, valid and "
-            f"test; {' and '.join(absent)} has none of the {len(corpus.tracks)} prepared tracks "
-            f"(found: {', '.join(found) or 'no track at all'})",
+            f"{source}: task {task.name!r} needs tracks in the splits train, valid and test; "
+            f"none of its {len(tracks)} tracks is in {' or '.join(absent)} (found: {named})",
             "give each row of the manifest a `split` of train, valid or test",
         )
-    if not any(prepared.track.tags for prepared in tracks if prepared.track.split == "train"):
+    if not any(track.tags for track in tracks if track.split == "train"):
         raise InputError(
-            f"{corpus.source}: task {task.name!r} needs tags, and no training track has one",
+            f"{source}: task {task.name!r} needs tags, and no training track has one",
             "give the rows of the manifest `tags`, such as category--value",
         )
 

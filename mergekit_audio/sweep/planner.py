@@ -10,6 +10,7 @@ from mergekit_audio.merge import MergePlan
 from mergekit_audio.merge import plan as plan_merge
 from mergekit_audio.probe.points import require_config
 from mergekit_audio.probe.run import store_folder
+from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.merge import MergeRecipe, ModelEntry
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.grid import GridPoint, can_average, scale_grid, weight_average_scale
@@ -25,12 +26,14 @@ def plan(recipe: SweepRecipe, root: Path) -> SweepPlan:
     RecipeError
         A training recipe has faults, or ``base_train`` writes another folder than ``base``.
     InputError
-        A model that no training recipe makes can't be opened.
+        A model that no training recipe makes can't be opened, or a task's corpus is missing or has
+        no splits or tags.
     """
     root = Path(root)
     needed = trainings(recipe, root)
     made = {training.name for training in needed if training.is_missing}
-    planned = SweepPlan(recipe, root, tuple(scale_grid(recipe)), tuple(needed))
+    tasks = tuple(plan_task(task, root) for task in recipe.tasks)
+    planned = SweepPlan(recipe, root, tuple(scale_grid(recipe)), tuple(needed), tasks)
     for name, source in planned.sources():
         if name not in made:
             require_config(Checkpoint.open(source, root=root))
@@ -49,12 +52,15 @@ class SweepPlan:
         λ in rising order.
     trainings
         The training recipes that it names, the base's first.
+    tasks
+        Each task's tracks by split.
     """
 
     recipe: SweepRecipe
     root: Path
     grid: tuple[GridPoint, ...]
     trainings: tuple[Training, ...]
+    tasks: tuple[dict[str, Any], ...]
 
     def sources(self) -> list[tuple[str, str]]:
         """Return name and checkpoint of the base, the cultures and the compared models."""
@@ -128,7 +134,7 @@ class SweepPlan:
                 {"scale": point.scale, "weight_average": point.weight_average}
                 for point in self.grid
             ],
-            "tasks": [{"name": task.name, "corpus": task.corpus} for task in recipe.tasks],
+            "tasks": list(self.tasks),
             "seeds": list(recipe.seeds),
             "points": self.points,
             "select": recipe.select.model_dump(mode="json"),

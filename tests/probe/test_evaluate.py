@@ -66,6 +66,15 @@ def test_changed_audio_is_noticed(world, tmp_path):
     ]
 
 
+def test_the_plan_reads_the_manifests(world):
+    recipe = evaluate_recipe(world)
+    task = plan(recipe, world).as_dict()["tasks"][0]
+    assert task["tracks"] == {"train": 36, "valid": 12, "test": 12}
+    gone = evaluate_recipe(world, tasks=[{"name": "tones", "corpus": "corpora/none"}])
+    with pytest.raises(InputError, match="corpora/none: no such file or folder"):
+        plan(gone, world)
+
+
 def test_the_summary_sums_up_the_points(world):
     text = (world / "results" / "results.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
@@ -147,7 +156,7 @@ def test_labels_with_one_class_are_listed_with_the_reason(world):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda row: row | {"split": "train"}, "valid and test has none of the 10"),
+        (lambda row: row | {"split": "train"}, "none of its 10 tracks is in valid or test"),
         (lambda row: row | {"tags": []}, "needs tags, and no training track has one"),
         (lambda row: row | {"tags": ["a--b"]}, "the train split: none of its 1 tags has both"),
     ],

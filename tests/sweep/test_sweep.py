@@ -198,6 +198,7 @@ def test_the_plan_counts_points_and_names_missing_models(world):
     value = plan(sweep_recipe(world), world).as_dict()
     assert value["points"] == 24
     assert value["train_first"] == []
+    assert [sorted(task["tracks"]) for task in value["tasks"]] == [["test", "train", "valid"]] * 2
     gone = sweep_recipe(world, compare=[{"name": "multi", "model": "models/none"}])
     with pytest.raises(InputError, match="models/none"):
         plan(gone, world)
