@@ -26,17 +26,24 @@ def plan(recipe: SweepRecipe, root: Path) -> SweepPlan:
     RecipeError
         A training recipe has faults, or ``base_train`` writes another folder than ``base``.
     InputError
-        A model that no training recipe makes can't be opened, or a task's corpus is missing or has
-        no splits or tags.
+        A model that is there can't be opened or has another layout than the base, or a task's
+        corpus is missing or has no splits or tags.
     """
     root = Path(root)
     needed = trainings(recipe, root)
     made = {training.name for training in needed if training.is_missing}
     tasks = tuple(plan_task(task, root) for task in recipe.tasks)
     planned = SweepPlan(recipe, root, tuple(scale_grid(recipe)), tuple(needed), tasks)
-    for name, source in planned.sources():
-        if name not in made:
-            require_config(Checkpoint.open(source, root=root))
+    opened = {
+        name: Checkpoint.open(source, root=root)
+        for name, source in planned.sources()
+        if name not in made
+    }
+    for checkpoint in opened.values():
+        require_config(checkpoint)
+    for culture in recipe.cultures:
+        if "base" in opened and culture.name in opened:
+            opened["base"].require_same_layout(opened[culture.name])
     return planned
 
 

@@ -4,11 +4,12 @@ import json
 import shutil
 
 import pytest
-from probing import sweep_recipe, write_corpus, write_models
+from checkpoints import make_mert_checkpoint
+from probing import CONFIG, sweep_recipe, write_corpus, write_models
 from small_models import folder_bytes
 
 from mergekit_audio import merge
-from mergekit_audio.errors import InputError, RecipeError
+from mergekit_audio.errors import InputError, LayoutError, RecipeError
 from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.sweep import grid, plan, planner, run, sweep
@@ -202,6 +203,13 @@ def test_the_plan_counts_points_and_names_missing_models(world):
     gone = sweep_recipe(world, compare=[{"name": "multi", "model": "models/none"}])
     with pytest.raises(InputError, match="models/none"):
         plan(gone, world)
+
+
+def test_the_plan_refuses_a_culture_of_another_size(world, tmp_path):
+    other = make_mert_checkpoint(tmp_path / "other", overrides={**CONFIG, "num_hidden_layers": 1})
+    recipe = sweep_recipe(world, cultures=[{"name": "other", "model": str(other)}])
+    with pytest.raises(LayoutError, match=r"missing tensor encoder\.layers\.1\."):
+        plan(recipe, world)
 
 
 def test_cultures_are_trained_when_their_output_is_missing(world, tmp_path, monkeypatch):
