@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from mergekit_audio.audio.prepared import PreparedCorpus, Segment
+from mergekit_audio.audio.report import LEFT_OUT
 from mergekit_audio.audio.store import Store
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.data import Source
@@ -56,18 +57,34 @@ def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
     sources: dict[str, Source] = {}
     for key, place in corpus_places(plan).items():
         corpus = store.prepare(place, sample_rate_hz=rate, workers=workers, progress=progress)
-        if corpus.report.left_out:
-            counts = ", ".join(
-                f"{count} {kind.replace('_', ' ')}"
-                for kind, count in corpus.report.counts().items()
-                if count and kind != "untagged"
-            )
-            note = f"{key}: left out {counts}; cmerge data prepare {place} lists them"
+        segments = _training_segments(corpus, plan.recipe.arguments.crop_s)
+        if counts := left_out(corpus, segments):
+            hint = f"; cmerge data prepare {place} lists them" if corpus.report.left_out else ""
+            note = f"{key}: left out {', '.join(counts)}{hint}"
             progress(ProgressEvent("prepare", len(corpora), None, note))
         corpora[key] = corpus
-        segments = _training_segments(corpus, plan.recipe.arguments.crop_s)
         sources[key] = Source(key.removeprefix("corpus."), corpus, segments)
     return TrainingAudio(corpora, sources)
+
+
+def left_out(corpus: PreparedCorpus, segments: Sequence[Segment]) -> list[str]:
+    """Return how many tracks train nothing, and why; those of ``valid`` and ``test`` don't count.
+
+    Parameters
+    ----------
+    segments
+        The corpus's training segments.
+    """
+    counts = corpus.report.counts()
+    phrases = [f"{counts[kind]} {kind.replace('_', ' ')}" for kind in LEFT_OUT if counts[kind]]
+    used = {segment.track_index for segment in segments}
+    unused = [each.track for index, each in enumerate(corpus.tracks) if index not in used]
+    has_splits = any(prepared.track.split for prepared in corpus.tracks)
+    no_split = sum(has_splits and track.split is None for track in unused)
+    short = sum(track.split in (None, "train") for track in unused) - no_split
+    phrases += [f"{short} shorter than a crop"] if short else []
+    phrases += [f"{no_split} without a split"] if no_split else []
+    return phrases
 
 
 def corpus_places(plan: TrainPlan) -> dict[str, Path]:

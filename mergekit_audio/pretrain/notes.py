@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mergekit_audio.pretrain.heads import HEADS_NAME
 from mergekit_audio.pretrain.objective import MASK_VECTOR
+from mergekit_audio.pretrain.parameters import trainable_names
 from mergekit_audio.recipe.train import PresetBase, TrainRecipe
-from mergekit_audio.weights.globs import matches
 
 
 def plan_notes(
@@ -37,13 +37,15 @@ def plan_notes(
         where = "the replay corpus" if recipe.replay is not None else "the corpus"
         yield f"{name} is fitted on {where} first"
     first = recipe.stages[0]
-    frozen_mask = not any(
-        matches(glob, MASK_VECTOR) for stage in recipe.stages for glob in stage.train
-    )
+    frozen_mask = not any(trainable_names(recipe, each, [MASK_VECTOR]) for each in recipe.stages)
     if from_preset and frozen_mask:
         yield f"no stage trains {MASK_VECTOR}, so the mask vector stays random"
     if recipe.arguments.batch_size == 1 and recipe.arguments.noise.probability > 0:
         yield "batch_size is 1: there are no other clips, so the noise mixture does nothing"
+    heard = {entry.dataset for stage in recipe.stages for entry in stage.mixture}
+    unheard = sorted(recipe.corpora().keys() - heard)
+    if unheard and all(stage.mixture for stage in recipe.stages):
+        yield f"in no stage's mixture, so not heard: {', '.join(unheard)}"
     if recipe.replay is not None and not any(stage.replay_share for stage in recipe.stages):
         yield f"replay is given, but no stage (such as {first.name!r}) has a replay_share"
 

@@ -50,10 +50,12 @@ def require_matches(
             problem = f"{glob!r} matches no parameter"
             faults.append(Fault("", 0, 0, key, f"{problem}; {near}" if near else problem))
     if faults:
+        heads = sorted(name for name in names if name.startswith("heads."))
         raise RecipeError(
             faults,
-            "parameters are named as in the checkpoint (cmerge inspect lists them), heads are "
-            "heads.<teacher>.*",
+            "parameters are named as in the checkpoint (cmerge inspect lists them), groups are "
+            f"{', '.join(recipe.backbone.parameter_groups)}, and heads are heads.<teacher>.*"
+            + (f": {', '.join(heads)}" if heads else ""),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mergekit_audio.pretrain.corpora import TrainingAudio, corpus_places
+from mergekit_audio.pretrain.corpora import TrainingAudio, corpus_places, left_out
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.recipe.train import Stage
 from mergekit_audio.report.card import CardCorpus, CardFacts, CardInput, read_license
@@ -87,15 +87,9 @@ def _recordings(audio: TrainingAudio) -> str:
     for key, corpus in audio.corpora.items():
         segments = audio.sources[key].segments
         hours = sum(each.stop - each.start for each in segments) / corpus.sample_rate_hz / 3600
-        counts = corpus.report.counts()
-        left_out = [
-            f"{counts[kind]} {kind.replace('_', ' ')}"
-            for kind in counts
-            if counts[kind] and kind != "untagged"
-        ]
         lines.append(
             f"| {audio.sources[key].name} | {len(segments)} | {hours:.3f} | "
-            f"{', '.join(left_out) or 'none'} |"
+            f"{', '.join(left_out(corpus, segments)) or 'none'} |"
         )
     return "\n".join(lines)
 

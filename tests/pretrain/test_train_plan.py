@@ -77,6 +77,30 @@ def test_hours_that_a_corpus_does_not_hold_are_a_note(root):
     assert any("no stage (such as 'a') has a replay_share" in note for note in notes)
 
 
+def test_a_culture_that_no_stage_mixes_is_a_note(root):
+    stage = {"train": ["*"], "steps": 1, "peak_lr": 1e-3, "mixture": [{"dataset": "makam"}]}
+    corpus = {"makam": "makam", "west": "western"}
+    notes = pretrain.plan(make_recipe(stages=[stage], corpus=corpus), root).as_dict()["notes"]
+    assert "in no stage's mixture, so not heard: west" in notes
+
+
+def test_the_mask_group_trains_the_mask_vector(root):
+    base = {"preset": "tiny", "init": "random"}
+    stage = {"train": ["encoder"], "steps": 1, "peak_lr": 1e-3}
+    for train, is_noted in ((["encoder"], True), (["encoder", "mask"], False)):
+        recipe = make_recipe(base=base, stages=[{**stage, "train": train}])
+        notes = pretrain.plan(recipe, root).as_dict()["notes"]
+        assert any("mask vector stays random" in note for note in notes) is is_noted
+
+
+def test_the_hint_names_groups_and_heads(root):
+    stage = {"train": ["frontt"], "steps": 1, "peak_lr": 1e-3}
+    with pytest.raises(RecipeError, match="did you mean 'front'") as refused:
+        pretrain.plan(make_recipe(stages=[stage]), root)
+    assert "groups are front, projection, mask, position, norm, encoder" in refused.value.hint
+    assert "heads.cqt.bias, heads.cqt.weight" in refused.value.hint
+
+
 def test_fp16_without_a_gpu(root, monkeypatch):
     import torch
 

@@ -269,11 +269,14 @@ def test_a_folder_of_mixed_formats_end_to_end(tmp_path):
         )
     cut(root / "makam" / "deep" / "r4.flac")
     write_recording(root / "makam" / "short.wav", duration_s=0.2)
+    write_recording(root / "makam" / "no_crop.wav", duration_s=1.1, seed=9)
     events = []
-    train(make_recipe(replay="makam"), root, progress=events.append)
+    settings = {**make_recipe().arguments.model_dump(), "crop_s": 1.5}
+    train(make_recipe(replay="makam", arguments=settings), root, progress=events.append)
     notes = [event.note for event in events if "left out" in event.note]
-    assert "1 undecodable, 1 too short" in notes[0]
-    assert "1 undecodable, 1 too short" in (root / "out" / "README.md").read_text()
+    left_out = "1 undecodable, 1 too short, 1 shorter than a crop"
+    assert left_out in notes[0]
+    assert left_out in (root / "out" / "README.md").read_text()
     assert {"deep/r4.flac", "short.wav"} <= set(read_lock(root / "out").inputs[1].files)
     recipe = MergeRecipe.model_validate(
         {
