@@ -268,5 +268,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _save(path: Path, value: Any) -> None:
-    with open(path, "wb") as stream:
-        torch.save(value, stream)
+    try:
+        with open(path, "wb") as stream:
+            torch.save(value, stream)
+    except RuntimeError as error:  # torch's own, raised over what the disk said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 from pretraining import make_corpus, make_project, make_recipe
 
 from mergekit_audio import pretrain
@@ -237,6 +239,13 @@ def test_a_full_disk_while_saving(tmp_path, monkeypatch):
             pretrain.run(pretrain.plan(make_recipe(), root))
     assert not (root / "out").exists()
     pretrain.run(pretrain.plan(make_recipe(), root))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_full_disk_under_torch_is_an_os_error(size):
+    with pytest.raises(OSError, match="No space left"):
+        trainer._save(Path("/dev/full"), {"exp_avg": torch.zeros(size)})
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
