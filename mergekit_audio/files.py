@@ -38,7 +38,7 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     require_free(target, force=force)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
+        remove_abandoned(target)
         staging = Path(
             tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
         )
@@ -81,12 +81,22 @@ def staged_file(target: Path) -> Iterator[Path]:
         os.close(handle)
     staging = Path(name)
     try:
-        with explain_os_errors(target):
+        with explain_os_errors(target), _held(staging):
             yield staging
             staging.chmod(0o666 & ~_umask())
             os.replace(staging, target)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove the temporary files and folders of ``target`` that no living process holds."""
+    for path in sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.partial")):
+        with contextlib.suppress(OSError), _held(path) as is_abandoned:
+            if is_abandoned and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif is_abandoned:
+                path.unlink()
 
 
 def write_text(target: Path, text: str) -> None:
@@ -139,9 +149,9 @@ def explain_os_errors(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Lock a folder, at the longest as long as this process lives; false when that can't be."""
-    handle = os.open(folder, os.O_RDONLY)
+def _held(path: Path) -> Iterator[bool]:
+    """Lock a path, at the longest as long as this process lives; false when that can't be."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         locked = False
         with contextlib.suppress(OSError):  # held by another process, or no locks in this place
@@ -150,14 +160,6 @@ def _held(folder: Path) -> Iterator[bool]:
         yield locked
     finally:
         os.close(handle)
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove the temporary folders of ``target`` that no living process holds."""
-    for folder in sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.partial")):
-        with contextlib.suppress(OSError), _held(folder) as is_abandoned:
-            if is_abandoned:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace_folder(staging: Path, target: Path) -> None:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import canonical_json, sha256_of_text, staged_file, write_json
+from mergekit_audio.files import (
+    canonical_json,
+    remove_abandoned,
+    sha256_of_text,
+    staged_file,
+    write_json,
+)
 from mergekit_audio.probe.chunks import Chunk, cut_tracks
 from mergekit_audio.probe.parallel import one_core_each, ordered_map
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -191,6 +197,7 @@ def _embed(job: _Job, target: Path, progress: Progress, workers: int) -> None:
     batches = _equal_length_batches(job.chunks, job.backbone.sample_rate_hz, job.device)
     workers = workers if job.device == "cpu" else 1
     done = 0
+    remove_abandoned(target)
     with staged_file(target) as staging, open(staging, "wb") as stream:
         data_start = 0
         embedded = ordered_map(job.pooled, batches, workers)
