@@ -57,9 +57,15 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def require_free(target: Path, *, force: bool = False) -> None:
-    """Raise ``InputError`` when ``target`` exists and is no empty folder, unless ``force``."""
-    if not target.exists() and not target.is_symlink():
-        return
+    """Raise ``InputError`` when ``target`` is no empty folder, unless ``force``; a file always."""
+    with explain_os_errors(target):
+        if not target.exists() and not target.is_symlink():
+            return
+    if target.exists() and not target.is_dir():
+        raise InputError(
+            f"{target}: a file lies where the output folder should be",
+            "choose another output (--set output=…), or remove the file",
+        )
     if target.is_dir() and not any(target.iterdir()):
         return
     if not force:
@@ -131,7 +137,7 @@ def sha256_of_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def explain_os_errors(target: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only place or a missing permission into an ``InputError``."""
+    """Turn a full disk, a place that can't be written or a bad path into an ``InputError``."""
     try:
         yield
     except OSError as error:
@@ -144,6 +150,11 @@ def explain_os_errors(target: Path) -> Iterator[None]:
             raise InputError(
                 f"{target}: can't write here ({os.strerror(error.errno)})",
                 "check the folder's permissions, or write somewhere else (--set output=…)",
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise InputError(
+                f"{target}: can't be written ({os.strerror(error.errno)}: {error.filename})",
+                "choose another output (--set output=…)",
             ) from error
         raise
 
