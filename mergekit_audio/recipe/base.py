@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mergekit_audio import registry
 
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _output_path(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"expected the path of a folder, found {text!r}")
+    return os.path.expanduser(text)
+
+
+OutputPath = Annotated[str, AfterValidator(_output_path)]
+"""A folder to write, relative to the recipe file; `~` is the user's home."""
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import Plugin, Strict, default_plugin
+from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
 
 
 class Protocol(Strict):
@@ -109,7 +109,7 @@ class EvaluateRecipe(Strict):
     """Seeds of the probes (initial weights, order, dropout)."""
     store: str | None = None
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
-    output: str
+    output: OutputPath
     """The folder of results, relative to the recipe file."""
 
     @model_validator(mode="after")

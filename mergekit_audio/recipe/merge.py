@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict
+from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict
 
 
 class ModelEntry(Strict):
@@ -58,7 +58,7 @@ class MergeRecipe(Strict):
     """Globs of tensors that are copied from the base."""
     allow_nonfinite: bool = False
     """Accept NaN and infinite values in the inputs instead of refusing them."""
-    max_shard_size_mb: Annotated[float, Field(gt=0)] = 5000.0
+    max_shard_size_mb: Annotated[FiniteFloat, Field(ge=0.001)] = 5000.0
     """Write shards of at most this many megabytes (10⁶ bytes) instead of one file."""
-    output: str
+    output: OutputPath
     """The folder to write, relative to the recipe file."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.base import FiniteFloat, Plugin, Strict, default_plugin
+from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
 
 
@@ -73,7 +73,7 @@ class SweepRecipe(Strict):
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
     write_best: bool = False
     """Also write the best merge to `<output>/best`."""
-    output: str
+    output: OutputPath
     """The folder of results, relative to the recipe file."""
 
     @model_validator(mode="after")

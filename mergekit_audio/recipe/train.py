@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import Plugin, Strict, default_plugin
+from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.teachers.base import Teacher
 from mergekit_audio.transfers.base import Transfer
 
@@ -181,7 +181,7 @@ class TrainRecipe(Strict):
     """The trainer's settings."""
     store: str | None = None
     """The prepared store; null means `.cmerge_store` beside the recipe."""
-    output: str
+    output: OutputPath
     """The model folder to write, relative to the recipe file."""
 
     @field_validator("stages", mode="after")

@@ -91,6 +91,8 @@ def test_a_misspelt_key_names_the_one_that_is_meant(tmp_path: Path) -> None:
         ("seed: 1.5", "seed: expected a whole number"),
         ("seed: -1", "seed: expected greater than or equal to 0, found -1"),
         ("exclude: encoder", "exclude: expected a list, found 'encoder'"),
+        ("max_shard_size_mb: 1.0e-9", "max_shard_size_mb: expected greater than or equal to 0.001"),
+        ("max_shard_size_mb: .inf", "max_shard_size_mb: expected a finite number"),
         ("allow_nonfinite: 1", "allow_nonfinite: expected true or false, found 1"),
         ("scale: {default: 1, overrides: [{match: x}]}", "scale.overrides[0].scale: missing"),
         ("scale: {default: 1, overide: []}", "scale.overide: unknown key; did you mean 'overrid"),
@@ -290,3 +292,17 @@ class TestSet:
     def test_the_kind_can_be_set(self, tmp_path: Path) -> None:
         found = faults(tmp_path, "kind: x\nbasee: 1\n", "kind=merge")
         assert "2:1: basee: unknown key; did you mean 'base'?" in found
+
+
+@pytest.mark.parametrize("output", ['""', '" "', r'"a\0b"'])
+def test_an_output_that_is_no_path_is_refused(tmp_path: Path, output: str) -> None:
+    (found,) = faults(tmp_path, MERGE.replace("output: out", f"output: {output}"))
+    assert found.startswith("7:9: output: expected the path of a folder, found '")
+
+
+def test_the_output_may_lie_in_the_user_s_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/of/me")
+    loaded = load(write(tmp_path, MERGE), ["output=~/out"])
+    assert loaded.recipe.output == "/home/of/me/out"
