@@ -124,9 +124,13 @@ def raise_differences(folder: Path, differences: Sequence[Difference]) -> None:
         return
     count = f"{len(differences)} difference" + ("s" if len(differences) > 1 else "")
     lines = [f"{folder}: {count} from {LOCK_NAME}", *(f"  {each}" for each in differences)]
-    raise VerificationError(
-        "\n".join(lines), "run the recipe again with --force, or restore the files named above"
-    )
+    hint = "run the recipe again with --force, or restore the files named above"
+    if all(each.what == "input" and each.found == _MISSING for each in differences):
+        hint = (
+            "inputs are looked for where they lay seen from this folder: if it was moved or copied "
+            "alone, put it back beside them"
+        )
+    raise VerificationError("\n".join(lines), hint)
 
 
 def _inside(name: str) -> str:
@@ -292,7 +296,7 @@ def _is_left_out(parts: Sequence[str], exclude: Sequence[str]) -> bool:
 
 
 def _locate(source: str, root: Path) -> Path | None:
-    path = root / source
+    path = root / Path(source).expanduser()
     if path.exists():
         return path if path.is_dir() else path.parent
     from mergekit_audio.weights.hub import resolve

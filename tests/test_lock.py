@@ -101,6 +101,9 @@ def test_a_missing_input_is_named_without_asking_the_hub(merged, monkeypatch):
         "base (base)",
         "not found",
     )
+    with pytest.raises(VerificationError) as caught:
+        raise_differences(merged, [difference])
+    assert "if it was moved or copied alone, put it back" in caught.value.hint
 
 
 def test_a_changed_recipe_is_named(merged):
