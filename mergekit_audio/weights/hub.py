@@ -75,6 +75,7 @@ def _download(repo_id: str, revision: str | None, patterns: list[str], local: Pa
     from huggingface_hub import errors
 
     shown = f"{repo_id}@{revision}" if revision else repo_id
+    wanted = f"{repo_id} --revision {revision}" if revision else repo_id
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -85,7 +86,7 @@ def _download(repo_id: str, revision: str | None, patterns: list[str], local: Pa
         raise InputError(
             f"{shown}: not in the hub's cache, and the hub can't be reached "
             f"(nor is there a folder {local})",
-            f"on a machine with internet run 'hf download {repo_id}', then set HF_HOME to that "
+            f"on a machine with internet run 'hf download {wanted}', then set HF_HOME to that "
             "cache; unset HF_HUB_OFFLINE to download here",
         ) from error
     except errors.RevisionNotFoundError as error:

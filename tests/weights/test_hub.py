@@ -93,6 +93,13 @@ def test_a_missing_revision_offline(cached_repo: Callable[..., Path], tmp_path: 
         resolve("m-a-p/MERT-tiny@v2", tmp_path)
 
 
+@pytest.mark.usefixtures("cache")
+def test_the_hint_downloads_the_revision_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        resolve("m-a-p/MERT-tiny@v2", tmp_path)
+    assert "'hf download m-a-p/MERT-tiny --revision v2'" in refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
