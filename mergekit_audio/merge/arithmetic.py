@@ -139,7 +139,9 @@ def _check_range(
         raise InputError(
             f"{row.stored_name}: {int(lost.sum())} merged values do not fit {row.dtype}: "
             f"found {value:.6g}, its largest is {largest:.6g}",
-            "choose a wider dtype (--set dtype=float32), or a smaller scale",
+            "choose a smaller scale"
+            if rounded.element_size() >= 4
+            else "choose a wider dtype (--set dtype=float32), or a smaller scale",
         )
 
 

@@ -173,8 +173,9 @@ def test_values_that_do_not_fit_the_output_dtype_are_refused(tmp_path):
 
 def test_a_scale_that_overflows_float32_is_refused(tmp_path):
     family(tmp_path, ["makam"])
-    with pytest.raises(InputError, match=r"merged values do not fit float32"):
+    with pytest.raises(InputError, match=r"merged values do not fit float32") as caught:
         merged(tmp_path, models=["makam"], scale=1e40)
+    assert caught.value.hint == "choose a smaller scale"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
