@@ -52,8 +52,6 @@ def run(
     target = plan.output if output is None else Path(output)
     require_free(target, force=force)
     _refuse_inputs_inside(plan, target)
-    for note in plan.notes:
-        progress(ProgressEvent("plan", 1, 1, note))
     executor = ThreadPoolExecutor(1)
     try:
         hashing = _start_hashing(plan, executor)
@@ -188,7 +186,7 @@ def _card_input(
         source=source,
         content_digest=checkpoint.digest(),
         license=read_license(checkpoint.folder, source),
-        on_hub=not (plan.root / source).exists(),
+        on_hub=not (plan.root / Path(source).expanduser()).exists(),
         weight=weight,
     )
 

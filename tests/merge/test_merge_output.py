@@ -200,14 +200,13 @@ def test_the_card_tells_base_models_weights_and_counts(tmp_path):
     assert str(tmp_path) not in card
 
 
-def test_the_plan_s_notes_are_told_and_kept_in_the_card(tmp_path):
+def test_the_plan_s_notes_are_kept_in_the_card(tmp_path):
     tensors = family(tmp_path, ["makam"])
     write_model(tmp_path / "twin", tensors["makam"])
-    events = []
     plan = merge.plan(recipe(["makam", "twin"]), tmp_path)
-    merge.run(plan, progress=events.append)
+    merge.run(plan)
     note = "twin holds the same tensors as makam"
-    assert [event.note for event in events if event.task == "plan"] == [note]
+    assert plan.notes == (note,)
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
     assert f"## Notes\n\n- {note}\n" in card
 
@@ -229,3 +228,32 @@ def test_integer_only_and_single_tensor_checkpoints_merge(tmp_path):
     found = load_file(tmp_path / "merged" / "model.safetensors")
     assert found["w"].tolist() == [1.5, 1.0]
     assert found["n"].tolist() == [3]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_file_is_never_replaced_by_an_output_folder(tmp_path, force):
+    family(tmp_path, ["makam"])
+    (tmp_path / "r.yaml").write_text("kind: merge\n")
+    plan = merge.plan(recipe(["makam"], output="r.yaml"), tmp_path)
+    with pytest.raises(InputError, match=r"r\.yaml: a file lies where the output folder should be"):
+        merge.run(plan, force=force)
+    assert (tmp_path / "r.yaml").read_text() == "kind: merge\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"), [("a_file/out", "exists|Not a dir"), ("x" * 300, "too long")]
+)
+def test_a_path_that_can_be_no_folder_is_an_input_error(tmp_path, output, reason):
+    family(tmp_path, ["makam"])
+    (tmp_path / "a_file").write_text("a file")
+    with pytest.raises(InputError, match=rf"can't be written \(.*({reason})"):
+        merge.run(merge.plan(recipe(["makam"], output=output), tmp_path))
+
+
+def test_an_input_in_the_user_s_home_is_no_hub_repo_and_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    family(tmp_path, ["makam"])
+    folder = tmp_path / "merged"
+    merge.run(merge.plan(recipe(["~/makam/model.safetensors"]), tmp_path))
+    assert "base_model:" not in (folder / "README.md").read_text(encoding="utf-8")
+    assert verify(folder) == []
