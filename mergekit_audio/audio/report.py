@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 LEFT_OUT = ("undecodable", "silent", "too_short", "duplicated")
@@ -23,6 +24,11 @@ class Finding(NamedTuple):
     id: str
     path: str
     reason: str
+
+    def __str__(self) -> str:
+        """Name the file, and the track where the file's name does not give its id away."""
+        is_told = self.id in (self.path, str(PurePosixPath(self.path).with_suffix("")))
+        return f"{self.path if is_told else f'{self.id} ({self.path})'}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class PrepareReport:
                 continue
             lines.append(f"{_TITLES[kind]}: {len(findings)}")
             listed = findings if most is None else findings[:most]
-            lines += [f"  {finding.path}: {finding.reason}" for finding in listed]
+            lines += [f"  {finding}" for finding in listed]
             if len(listed) < len(findings):
                 lines.append(f"  and {len(findings) - len(listed)} more")
         return lines

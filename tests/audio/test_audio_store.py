@@ -428,3 +428,16 @@ def test_a_file_name_that_is_not_utf8(corpus, store):
     prepared = store.prepare(corpus)
     assert [track.track.id for track in prepared.tracks] == ["b", "c", "caf\\xe9", "d"]
     assert prepared.report.untagged[2].path == "caf\\xe9.wav"
+
+
+def test_findings_of_windows_name_the_track(tmp_path, store):
+    write_recording(tmp_path / "long.wav", duration_s=3)
+    windows = [("one", 0.0, 2.0), ("two", 1.0, 1.2), ("three", 5.0, 9.0)]
+    tracks = [
+        Track(id=name, path=tmp_path / "long.wav", start_s=start, end_s=end)
+        for name, start, end in windows
+    ]
+    write_manifest(tmp_path / "m.jsonl", tracks)
+    lines = store.prepare(tmp_path / "m.jsonl").report.lines()
+    assert "  two (long.wav): 0.20 s; at least 1 s are needed" in lines
+    assert any(line.startswith("  three (long.wav): has 3.00 s, but the window") for line in lines)
