@@ -101,6 +101,8 @@ class Store:
     def _explained(self) -> Iterator[None]:
         """Say of a store that can't be written what to do about it."""
         hint = "free some space or check the permissions, or choose another store"
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"{self.root}: can't be a store (Not a directory)", hint)
         try:
             yield
         except InputError as error:
