@@ -143,6 +143,9 @@ class Checkpoint:
         if not faults:
             return
         count = f"{len(faults)} difference" + ("s" if len(faults) > 1 else "")
+        advice = "merge models that were trained from the same base"
+        if all(": dtype " in fault for fault in faults):
+            advice = "save one of the two again in the other's dtype"
         raise LayoutError(
             "\n".join(
                 [
@@ -150,8 +153,7 @@ class Checkpoint:
                     *(f"  {fault}" for fault in faults),
                 ]
             ),
-            "merge models that were trained from the same base; "
-            f"cmerge inspect {other.source} lists its tensors",
+            f"{advice}; cmerge inspect {other.source} lists its tensors",
         )
 
     @functools.cached_property

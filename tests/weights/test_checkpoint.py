@@ -186,6 +186,14 @@ def test_another_size_lists_every_difference(tiny: Path, tmp_path: Path) -> None
         base.require_same_layout(Checkpoint.open(str(wide)))
 
 
+def test_models_that_differ_in_dtype_alone_are_told_so(tiny: Path, tmp_path: Path) -> None:
+    half = make_mert_checkpoint(tmp_path / "half", dtype="float16")
+    with pytest.raises(LayoutError) as refused:
+        Checkpoint.open(str(tiny)).require_same_layout(Checkpoint.open(str(half)))
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("save one of the two again in the other's dtype")
+
+
 def test_two_spellings_at_once_are_refused(tiny: Path, tmp_path: Path) -> None:
     twin = "encoder.pos_conv_embed.conv.parametrizations.weight.original0"
     with pytest.raises(InputError, match=r"weight_g' is already there, as '.*weight.original0'"):
