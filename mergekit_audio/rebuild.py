@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mergekit_audio.files import explain_os_errors
@@ -12,9 +12,9 @@ from mergekit_audio.lock import (
     LOCK_NAME,
     Difference,
     Lock,
+    LockedInput,
     compare_outputs,
     environment,
-    hash_outputs,
     read_lock,
     recipe_root,
     verify_inputs,
@@ -49,9 +49,9 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     changes = _environment_changes(lock)
     for change in changes:
         progress(ProgressEvent("rebuild", 0, 1, str(change)))
-    expected = _without_locks(lock.outputs)
-    found = _without_locks(_rebuilt_outputs(folder.resolve(), lock, progress))
-    differences = compare_outputs(expected, found)
+    made = _made_again(folder.resolve(), lock, progress)
+    differences = compare_outputs(_without_locks(lock.outputs), _without_locks(made.outputs))
+    differences += _compare_inputs(lock.inputs, made.inputs)
     return sorted([*differences, *changes]) if differences else []
 
 
@@ -62,19 +62,28 @@ def _without_locks(outputs: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _rebuilt_outputs(folder: Path, lock: Lock, progress: Progress) -> dict[str, str]:
+def _compare_inputs(locked: Sequence[LockedInput], read: Sequence[LockedInput]) -> list[Difference]:
+    """Return the inputs whose content the lock tells otherwise, or that one side does not name."""
+    expected, found = ({each.name: each.content_digest for each in side} for side in (locked, read))
+    return [
+        Difference("input", name, expected.get(name, "not locked"), found.get(name, "not read"))
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
+
+
+def _made_again(folder: Path, lock: Lock, progress: Progress) -> Lock:
     with explain_os_errors(folder.parent):
         place = Path(
             tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".rebuild", dir=folder.parent)
         )
     try:
-        _run_again(lock, recipe_root(folder, lock), place / folder.name, progress)
-        return hash_outputs(place / folder.name, progress=progress)
+        return _run_again(lock, recipe_root(folder, lock), place / folder.name, progress)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None:
+def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock:
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import from_dict
     from mergekit_audio.recipe.merge import MergeRecipe
@@ -84,19 +93,18 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> None
     if isinstance(recipe, MergeRecipe):
         from mergekit_audio import merge
 
-        merge.run(merge.plan(recipe, root), output=output, progress=progress)
-    elif isinstance(recipe, TrainRecipe):
+        return merge.run(merge.plan(recipe, root), output=output, progress=progress)
+    if isinstance(recipe, TrainRecipe):
         from mergekit_audio.pretrain import plan, run
 
-        run(plan(recipe, root), output=output, progress=progress)
-    elif isinstance(recipe, EvaluateRecipe):
+        return run(plan(recipe, root), output=output, progress=progress)
+    if isinstance(recipe, EvaluateRecipe):
         from mergekit_audio.probe.run import evaluate
 
-        evaluate(recipe, root, output=output, progress=progress)
-    else:
-        from mergekit_audio.sweep import sweep
+        return evaluate(recipe, root, output=output, progress=progress)
+    from mergekit_audio.sweep import sweep
 
-        sweep(recipe, root, output=output, progress=progress)
+    return sweep(recipe, root, output=output, progress=progress)
 
 
 def _environment_changes(lock: Lock) -> list[Difference]:

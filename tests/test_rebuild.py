@@ -57,6 +57,16 @@ def test_other_versions_are_named_beside_a_difference_and_alone_are_none(merged)
     ]
 
 
+def test_a_lock_that_tells_other_inputs_than_are_read_is_named(merged):
+    change_lock(merged, lambda lock: lock["inputs"][0].update(content_digest="0" * 64))
+    (difference,) = rebuild(merged)
+    assert (difference.what, difference.name, difference.expected) == ("input", "base", "0" * 64)
+    change_lock(merged, lambda lock: lock.update(inputs=[]))
+    assert [(each.name, each.expected) for each in rebuild(merged)] == [
+        (name, "not locked") for name in ("base", "models[0]", "models[1]", "models[2]")
+    ]
+
+
 def test_a_recipe_changed_together_with_its_digest_gives_other_bytes(merged):
     def change(lock):
         lock["recipe"]["scale"] = 0.25
@@ -128,6 +138,7 @@ def test_other_kinds_run_again_with_an_output(
         (output / "best").mkdir(parents=True)
         (output / "results.jsonl").write_text(written)
         (output / "best" / LOCK_NAME).write_text(str(output))  # tells where it was written
+        return make_lock(output, target=output, recipe=value, root=tmp_path, inputs=[])
 
     fake = types.ModuleType(module)
     setattr(fake, function, engine)
