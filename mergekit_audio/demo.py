@@ -51,7 +51,7 @@ class DemoSize:
     overrides: dict[str, tuple[str, ...]]
 
 
-FULL = DemoSize(tracks=200, duration_s=8.0, overrides={})
+FULL = DemoSize(tracks=300, duration_s=8.0, overrides={})
 QUICK = DemoSize(
     tracks=40,
     duration_s=6.0,
