@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +124,13 @@ def run_demo(
     workers = workers or min(core_count(), len(CULTURES) + 1)
     _open_folder(folder, size, force=force)
     recipes = {name: _open_recipe(folder, name, size) for name in RECIPES}
-    _write_corpora(folder, size, workers, progress)
-    _train([recipes["base"]], 1, progress)
+    _write_corpora(folder, size, ("western",), workers, progress)
+    _train(
+        [recipes["base"]],
+        1,
+        progress,
+        meanwhile=lambda: _write_corpora(folder, size, CULTURES, max(1, workers - 1), progress),
+    )
     _train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
     _merge(recipes["weight_average"], progress)
     summary = _sweep(recipes["sweep"], progress)
@@ -191,18 +196,29 @@ def _is_done(loaded: LoadedRecipe) -> bool:
     return True
 
 
-def _write_corpora(folder: Path, size: DemoSize, workers: int, progress: Progress) -> None:
+def _write_corpora(
+    folder: Path, size: DemoSize, cultures: Sequence[str], workers: int, progress: Progress
+) -> None:
     from mergekit_audio.datasets.synthetic import Synthetic
 
-    for culture in ("western", *CULTURES):
+    for culture in cultures:
         corpus = Synthetic(culture=culture, tracks=size.tracks, duration_s=size.duration_s)
         corpus.write(folder / "data" / culture, progress=progress, workers=workers)
 
 
-def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) -> None:
-    """Train what is missing, side by side in processes, and pass their progress on."""
+def _train(
+    recipes: Sequence[LoadedRecipe],
+    workers: int,
+    progress: Progress,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Train what is missing, side by side in processes, and pass their progress on.
+
+    ``meanwhile`` is work of this process that needs none of the models.
+    """
     waiting = [loaded for loaded in recipes if not _is_done(loaded)]
     if not waiting:
+        meanwhile()
         return
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
@@ -210,6 +226,7 @@ def _train(recipes: Sequence[LoadedRecipe], workers: int, progress: Progress) ->
         with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
             running = [pool.submit(_train_one, each.path, events) for each in waiting]
             try:
+                meanwhile()
                 while not all(future.done() for future in running):
                     with contextlib.suppress(Empty):
                         progress(events.get(timeout=0.2))
