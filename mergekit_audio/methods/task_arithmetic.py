@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from mergekit_audio.methods.base import MergeMethod, TensorGroup
-
-if TYPE_CHECKING:
-    import torch
+from mergekit_audio.methods.base import Array, MergeMethod, TensorGroup
 
 
 class TaskArithmetic(MergeMethod):
@@ -19,9 +16,9 @@ class TaskArithmetic(MergeMethod):
         "Ilharco et al., Editing Models with Task Arithmetic, arXiv 2212.04089, section 2; "
         "Papaioannou et al., CultureMERT, arXiv 2506.17818, eq. 5"
     )
-    elementwise: ClassVar[bool] = True
+    granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
 
-    def merge_tensor(self, group: TensorGroup) -> torch.Tensor:
+    def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = Σᵢ wᵢ (θᵢ − θ_base), float64, shape ``[*S]``, summed in the models' order."""
         from mergekit_audio.methods.ops import weighted_task_sum
 

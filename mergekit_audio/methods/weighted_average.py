@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from mergekit_audio.errors import Fault, RecipeError
-from mergekit_audio.methods.base import MergeMethod, TensorGroup
-
-if TYPE_CHECKING:
-    import torch
+from mergekit_audio.methods.base import Array, MergeMethod, TensorGroup
 
 _SMALLEST_SUM_RATIO = 1e-12
 
@@ -21,7 +18,7 @@ class WeightedAverage(MergeMethod):
     name: Literal["weighted_average"] = "weighted_average"
     """Always `weighted_average`."""
     reference: ClassVar[str] = "Wortsman et al., Model soups, arXiv 2203.05482, section 2"
-    elementwise: ClassVar[bool] = True
+    granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
 
     def check_weights(self, weights: Sequence[float]) -> None:
         """Raise ``RecipeError`` when the weights sum to zero (to within rounding)."""
@@ -33,7 +30,7 @@ class WeightedAverage(MergeMethod):
                 "change a weight, or use `method: {name: task_arithmetic}`, which does not divide",
             )
 
-    def merge_tensor(self, group: TensorGroup) -> torch.Tensor:
+    def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = (Σᵢ wᵢ (θᵢ − θ_base)) · (1 / Σᵢ wᵢ), float64, shape ``[*S]``.
 
         The sum comes first and one factor after it: with weights 1 the bits are those of
@@ -41,5 +38,5 @@ class WeightedAverage(MergeMethod):
         """
         from mergekit_audio.methods.ops import weighted_task_sum
 
-        reciprocal = 1.0 / math.fsum(group.weights.tolist())
+        reciprocal = 1.0 / math.fsum(group.weights)
         return weighted_task_sum(group.base, group.models, group.weights) * reciprocal

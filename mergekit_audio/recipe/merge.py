@@ -11,12 +11,56 @@ from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict
 
 
 class ModelEntry(Strict):
-    """One model of a merge and its weight."""
+    """One model of a merge, its weight, and what the method should know of it alone."""
 
     model: str
-    """A checkpoint folder (relative to the recipe file) or a hub repo id, `org/name@revision`."""
+    """A checkpoint folder or file (relative to the recipe file), a hub repo id
+    `org/name@revision`, a LoRA adapter's folder, or another merge recipe (`.yaml`), run first."""
     weight: FiniteFloat = 1.0
     """The culture's own factor; a negative weight takes the culture away (negation)."""
+    name: str | None = None
+    """What the method's parameters and reports call the model; null: the last part of `model`."""
+    adapter: str | None = None
+    """A LoRA adapter (peft folder or hub repo id) that is merged into `model` first."""
+    parameters: dict[str, FiniteFloat | bool] = Field(default={})
+    """Parameters of the method for this model alone, such as `density`."""
+    statistics: str | None = None
+    """What `cmerge measure` wrote of this model, for Fisher, RegMean and RegMean++."""
+
+
+class LayerRange(Strict):
+    """Layers `first` to `last` (both are in) of a model's main stack."""
+
+    first: int = Field(ge=0)
+    """The first layer."""
+    last: int = Field(ge=0)
+    """The last layer."""
+
+
+class StackSlice(Strict):
+    """Layers of the output and where each comes from: they are stacked slice after slice."""
+
+    base: LayerRange
+    """The base's layers that these layers are compared with."""
+    models: list[LayerRange | None] = Field(min_length=1)
+    """Each model's layers, in the order of `models`; null: the model takes no part."""
+
+
+class Group(Strict):
+    """Tensors that are merged otherwise than the rest; what is left out is the recipe's."""
+
+    match: str | list[str] = "*"
+    """Globs over tensor names: `*` any text, `?` one character, `{0-5}` range, `{a,b}` choice."""
+    layers: LayerRange | None = None
+    """Only tensors of these layers of the output's main stack."""
+    method: Annotated[MergeMethod, Plugin("methods")] | None = None
+    """The merge method of these tensors and its own parameters."""
+    scale: FiniteFloat | None = None
+    """λ of these tensors."""
+    weights: list[FiniteFloat] | None = None
+    """The models' weights here, in the order of `models`."""
+    parameters: list[dict[str, FiniteFloat | bool]] | None = None
+    """The models' parameters here, in the order of `models`."""
 
 
 class ScaleOverride(Strict):
@@ -44,18 +88,33 @@ class MergeRecipe(Strict):
     """Always `merge`."""
     seed: int = Field(default=0, ge=0)
     """Seed of every random choice; kept in the lock also where the method draws none."""
-    base: str
-    """The base checkpoint: a folder (relative to the recipe file) or `org/name@revision`."""
+    base: str | None = None
+    """The base checkpoint: a folder (relative to the recipe file) or `org/name@revision`; null,
+    where the method's formula has no base: the first model stands in for it."""
     models: list[ModelEntry] = Field(min_length=1)
-    """The models to merge; their order does not matter."""
+    """The models to merge; their order matters only where the method's formula has one."""
     method: Annotated[MergeMethod, Plugin("methods")]
     """The merge method and its own parameters."""
     scale: FiniteFloat | Scale = 1.0
     """λ: one number, or a default with overrides by glob."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """The dtype of the merged tensors; null keeps each tensor's dtype of the base."""
+    groups: list[Group] = Field(default=[])
+    """Tensors with another method, λ or weights; the first group that matches a tensor counts, and
+    one that matches none is an error."""
     exclude: list[str] = Field(default=[])
     """Globs of tensors that are copied from the base."""
+    missing: Literal["error", "base", "intersect"] = "error"
+    """What to do with tensors that not all checkpoints have: refuse; keep the base's and leave the
+    models' own out; write only those that all have."""
+    mismatched: Literal["error", "base"] = "error"
+    """What to do with tensors of different shapes (heads, vocabularies): refuse, or keep the
+    base's."""
+    weight_norm: Literal["stored", "fused"] = "stored"
+    """Merge the g and v of weight-normalised kernels as they are stored, or the effective kernel
+    g · v / ‖v‖, factored again afterwards."""
+    stack: list[StackSlice] = Field(default=[])
+    """Layers of the output by their origin; empty: layer i of the output is layer i of each."""
     allow_nonfinite: bool = False
     """Accept NaN and infinite values in the inputs instead of refusing them."""
     max_shard_size_mb: Annotated[FiniteFloat, Field(ge=0.001)] = 5000.0

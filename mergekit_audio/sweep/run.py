@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +30,8 @@ from mergekit_audio.sweep.planner import SweepPlan, plan
 from mergekit_audio.sweep.selection import select_scale
 from mergekit_audio.sweep.training import train_missing
 from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.digest import content_digest, tensor_digest
+from mergekit_audio.weights.dtypes import from_torch
 
 BEST_NAME = "best"
 
@@ -133,13 +133,11 @@ def sweep(
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     """Return what ``Checkpoint.digest`` of these tensors would be, so that λ = 0 has the base's."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous()
-        line = [name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
-        total.update(json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n")
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+    digests: dict[str, str] = {}
+    for name, tensor in state.items():
+        bits, dtype = from_torch(tensor)
+        digests[name] = tensor_digest(name, dtype, bits)
+    return content_digest(digests)
 
 
 def _rows(

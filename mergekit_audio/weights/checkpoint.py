@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from mergekit_audio.errors import InputError, LayoutError
 from mergekit_audio.registry import did_you_mean
+from mergekit_audio.weights.digest import content_digest, tensor_digest
+from mergekit_audio.weights.dtypes import as_torch, is_floating, to_values
 from mergekit_audio.weights.hub import resolve
 from mergekit_audio.weights.keys import canonical_name
 from mergekit_audio.weights.locate import WeightFiles, find_weights
 from mergekit_audio.weights.shards import Shard, open_shard
 from mergekit_audio.weights.strict_json import parse_object
 
+if TYPE_CHECKING:
+    import torch
+
 SIDE_FILES = ("config.json", "preprocessor_config.json")
 """What a model folder holds beside its weights and what a merge carries over from the base."""
 
-# So few that torch checks them in the calling thread: waking others costs more than the check.
-_CHECKED_AT_ONCE = 1 << 15
+_CHECKED_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Checkpoint:
         self._files = files
         self._shards = shards
         self._finite: set[str] = set()
+        self._tensor_digests: dict[str, str] = {}
 
     @classmethod
     def open(cls, source: str, *, root: Path = Path(), allow_nonfinite: bool = False) -> Checkpoint:
@@ -89,8 +91,33 @@ class Checkpoint:
         config = _read_config(files.folder / "config.json")
         return cls(source, files, shards, index, config, allow_nonfinite=allow_nonfinite)
 
+    def bits(self, name: str) -> np.ndarray:
+        """Return a tensor's stored bits by canonical name, unchecked, in their holder's dtype.
+
+        bfloat16 comes as uint16, 8-bit floats as uint8 (see ``weights.dtypes``). The memory is the
+        mapped file, given back when the array is dropped; writing to it changes neither the file
+        nor what a later call returns.
+
+        Raises
+        ------
+        InputError
+            There is no such tensor.
+        """
+        info = self._info(name)
+        return self._shards[info.shard].bits(info.stored_name)
+
+    def array(self, name: str) -> np.ndarray:
+        """Return a tensor by canonical name as NumPy: 16 and 8 bits that it lacks as float32.
+
+        Raises
+        ------
+        InputError
+            There is no such tensor, or it holds a value that is not finite.
+        """
+        return to_values(self._checked_bits(name), self.index[name].dtype)
+
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor by canonical name, in its own dtype.
+        """Return a tensor by canonical name as torch's, in its own dtype.
 
         Its memory is the mapped file, given back when the tensor is dropped; writing to it changes
         neither the file nor what a later call returns.
@@ -100,25 +127,35 @@ class Checkpoint:
         InputError
             There is no such tensor, or it holds a value that is not finite.
         """
-        info = self._info(name)
-        tensor = self._shards[info.shard].tensor(info.stored_name)
-        if not self.allow_nonfinite and name not in self._finite:
-            _require_finite(info, tensor)
-            self._finite.add(name)
-        return tensor
+        return as_torch(self._checked_bits(name), self.index[name].dtype)
 
     def digest(self) -> str:
-        """Return the sha256 of the content: (canonical name, dtype, shape, bytes) in name order.
+        """Return the BLAKE3 of the content: (canonical name, dtype, shape, bytes) of each tensor.
 
-        Sharding, file format and spelling of names do not change it. Values are checked to be
-        finite on the way (unless allowed), and not checked again by :meth:`tensor`.
+        Sharding, file format and spelling of names do not change it.
+        """
+        return content_digest({name: self.tensor_digest(name) for name in self.index})
+
+    def tensor_digest(self, name: str) -> str:
+        """Return the BLAKE3 of one tensor's canonical name, dtype, shape and bytes; computed once.
 
         Raises
         ------
         InputError
-            A tensor holds a value that is not finite.
+            There is no such tensor.
         """
-        return self._digest
+        if name not in self._tensor_digests:
+            info = self._info(name)
+            self._tensor_digests[name] = tensor_digest(name, info.dtype, self.bits(name))
+        return self._tensor_digests[name]
+
+    def require_finite(self, name: str) -> None:
+        """Raise ``InputError`` when a tensor holds NaN or infinity and that is not allowed."""
+        info = self._info(name)
+        if self.allow_nonfinite or name in self._finite or not _is_inexact(info.dtype):
+            return
+        _require_finite(info, self.bits(name))
+        self._finite.add(name)
 
     def files(self) -> list[Path]:
         """Return every file that belongs to the checkpoint: weights, index, configs; sorted."""
@@ -156,14 +193,9 @@ class Checkpoint:
             f"{advice}; cmerge inspect {other.source} lists its tensors",
         )
 
-    @functools.cached_property
-    def _digest(self) -> str:
-        total = hashlib.sha256()
-        for name, info in self.index.items():
-            line = json.dumps([name, info.dtype, list(info.shape)], ensure_ascii=True)
-            total.update(line.encode("ascii") + b"\n")
-            total.update(self.tensor(name).reshape(-1).view(torch.uint8).numpy().data)
-        return total.hexdigest()
+    def _checked_bits(self, name: str) -> np.ndarray:
+        self.require_finite(name)
+        return self.bits(name)
 
     def _info(self, name: str) -> TensorInfo:
         info = self.index.get(name)
@@ -216,28 +248,25 @@ def _read_config(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: {error}", "download or copy config.json again") from None
 
 
-def _require_finite(info: TensorInfo, tensor: torch.Tensor) -> None:
-    """Raise unless all values are finite; slices keep the temporaries of rare dtypes small."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    flat = real.reshape(-1)
-    for start in range(0, flat.numel(), _CHECKED_AT_ONCE):
-        part = flat[start : start + _CHECKED_AT_ONCE]
-        if part.element_size() == 1:
-            part = part.to(torch.float32)
-        low, high = torch.aminmax(part)  # both are NaN where a value is
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise _nonfinite(info, tensor)
+def _is_inexact(dtype: str) -> bool:
+    return is_floating(dtype) or dtype.startswith("complex")
 
 
-def _nonfinite(info: TensorInfo, tensor: torch.Tensor) -> InputError:
-    values = tensor if tensor.element_size() > 1 else tensor.to(torch.float32)
-    nans = int(torch.isnan(values).sum())
-    infinite = int(values.numel() - torch.isfinite(values).sum()) - nans
+def _require_finite(info: TensorInfo, bits: np.ndarray) -> None:
+    """Raise unless all values are finite; slices keep the temporaries small."""
+    flat = bits.reshape(-1)
+    for start in range(0, flat.size, _CHECKED_AT_ONCE):
+        if not np.isfinite(to_values(flat[start : start + _CHECKED_AT_ONCE], info.dtype)).all():
+            raise _nonfinite(info, flat)
+
+
+def _nonfinite(info: TensorInfo, flat: np.ndarray) -> InputError:
+    values = to_values(flat, info.dtype)
+    nans = int(np.isnan(values).sum())
+    infinite = int(values.size - np.isfinite(values).sum()) - nans
     return InputError(
         f"{info.shard}: tensor {info.stored_name!r} holds {nans} NaN and {infinite} "
-        f"infinite values of {tensor.numel()}",
+        f"infinite values of {values.size}",
         "the training run diverged or the file is damaged; to use it all the same set "
         "allow_nonfinite: true",
     )

@@ -1,4 +1,4 @@
-"""Map one weight file, safetensors or PyTorch, and hand out its tensors one at a time."""
+"""Map one weight file, safetensors or PyTorch, and hand out its tensors' bits one at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
+import numpy as np
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.weights.dtypes import STORED, from_torch
 from mergekit_audio.weights.header import read_header
+
+if TYPE_CHECKING:
+    import torch
 
 FileFormat = Literal["safetensors", "torch"]
 
@@ -40,8 +44,8 @@ class Shard(Protocol):
     path: Path
     entries: Entries
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor by its stored name, mapped from the file."""
+    def bits(self, name: str) -> np.ndarray:
+        """Return a tensor's stored bits by its stored name, mapped from the file."""
         ...
 
 
@@ -51,19 +55,12 @@ class SafetensorsShard:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._header = read_header(path)
-        for name, entry in self._header.items():
-            if not isinstance(getattr(torch, entry.dtype, None), torch.dtype):
-                raise InputError(
-                    f"{path}: tensor {name!r} is {entry.dtype}, which torch {torch.__version__} "
-                    "does not know",
-                    "install a newer torch",
-                )
         self.entries: Entries = {
             name: (entry.dtype, entry.shape) for name, entry in self._header.items()
         }
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor by its stored name; writing to it does not reach the file."""
+    def bits(self, name: str) -> np.ndarray:
+        """Return a tensor's bits by its stored name; writing to them does not reach the file."""
         entry = self._header[name]
         before = entry.start % mmap.ALLOCATIONGRANULARITY
         length = entry.end - entry.start
@@ -77,11 +74,11 @@ class SafetensorsShard:
                 )
         except (OSError, ValueError) as error:  # ValueError: the file has become shorter
             raise _unreadable(self.path, error) from error
-        data = torch.frombuffer(region, dtype=torch.uint8, count=length, offset=before)
-        dtype: torch.dtype = getattr(torch, entry.dtype)
-        if before % dtype.itemsize:
-            data = data.clone()  # a header of odd length: torch wants aligned values
-        return data.view(dtype).view(entry.shape)
+        data = np.frombuffer(region, dtype=np.uint8, count=length, offset=before)
+        holder = STORED[entry.dtype]
+        if before % holder.itemsize:
+            data = data.copy()  # a header of odd length: arithmetic wants aligned values
+        return data.view(holder).reshape(entry.shape)
 
 
 class TorchShard:
@@ -105,12 +102,14 @@ class TorchShard:
             for name, tensor in self._tensors.items()
         }
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor by its stored name."""
-        return self._tensors[name].contiguous()
+    def bits(self, name: str) -> np.ndarray:
+        """Return a tensor's bits by its stored name."""
+        return from_torch(self._tensors[name])[0]
 
 
 def _load_tensors_only(path: Path) -> Any:
+    import torch
+
     with open(path, "rb") as stream:
         start = stream.read(64)
     if not start:
@@ -143,6 +142,8 @@ def _refused(path: Path, error: Exception) -> InputError:
 
 
 def _check_tensor(path: Path, name: Any, value: Any) -> None:
+    import torch
+
     if not isinstance(name, str) or not name or not name.isprintable():
         raise InputError(f"{path}: {name!r} can't be a tensor's name", "save a state_dict()")
     if not isinstance(value, torch.Tensor):

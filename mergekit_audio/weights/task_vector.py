@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from mergekit_audio.errors import InputError, LayoutError
 from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.rounding import dtype_of, round_once
+from mergekit_audio.weights.dtypes import as_torch, from_float64, is_floating, to_float64
+
+if TYPE_CHECKING:
+    import torch
 
 _ELEMENTS_AT_ONCE = 1 << 18
 
@@ -52,7 +55,7 @@ class TaskVector:
     @property
     def names(self) -> tuple[str, ...]:
         """The canonical names of the floating-point tensors, sorted."""
-        return tuple(name for name, info in self.base.index.items() if _is_floating(info.dtype))
+        return tuple(name for name, info in self.base.index.items() if is_floating(info.dtype))
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return τ of one tensor, float64.
@@ -63,11 +66,10 @@ class TaskVector:
             There is no floating-point tensor of this name, or it holds a value that is not finite.
         """
         self._require(name)
-        total = torch.empty(self.base.index[name].shape, dtype=torch.float64)
-        flat = total.view(-1)
+        total = np.empty(self.base.index[name].shape)
         for part, values in self.slices(name):
-            flat[part] = torch.from_numpy(values)
-        return total
+            total.reshape(-1)[part] = values
+        return as_torch(total, "float64")
 
     def __add__(self, other: TaskVector) -> TaskVector:
         if not isinstance(other, TaskVector):
@@ -157,20 +159,17 @@ class TaskVector:
 
     def _applied(self, base: Checkpoint, scale: float) -> Iterator[tuple[str, torch.Tensor]]:
         for name, info in base.index.items():
-            tensor = base.tensor(name)
-            if not scale or not _is_floating(info.dtype):
-                yield name, tensor
+            if not scale or not is_floating(info.dtype):
+                yield name, base.tensor(name)
                 continue
-            dtype = dtype_of(info.dtype)
-            result = torch.empty(tensor.shape, dtype=dtype)
+            base.require_finite(name)
+            bits = base.bits(name)
+            result = np.empty_like(bits)
             for part, values in self.slices(name):
-                moved = (
-                    tensor.reshape(-1)[part]
-                    .to(torch.float64)
-                    .add_(torch.from_numpy(values), alpha=scale)
-                )
-                result.view(-1)[part] = round_once(moved, dtype)
-            yield name, result
+                moved = to_float64(bits.reshape(-1)[part], info.dtype)
+                moved += values * scale
+                result.reshape(-1)[part] = from_float64(moved, info.dtype)
+            yield name, as_torch(result, info.dtype)
 
     def slices(self, name: str) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield (place in the flat tensor, τ there as float64), so that no more is in memory.
@@ -178,30 +177,30 @@ class TaskVector:
         Slices have one fixed length, whatever the machine.
         """
         pairs = [
-            (term.factor, term.base.tensor(name).reshape(-1), term.tuned.tensor(name).reshape(-1))
+            (term.factor, _stored(term.base, name), _stored(term.tuned, name))
             for term in self.terms
         ]
-        elements = pairs[0][1].numel()
+        elements = pairs[0][1][0].size
         for start in range(0, elements, _ELEMENTS_AT_ONCE):
             part = slice(start, start + _ELEMENTS_AT_ONCE)
             total = np.zeros(min(_ELEMENTS_AT_ONCE, elements - start))
             for factor, base, tuned in pairs:
                 with np.errstate(invalid="ignore"):  # infinite values, where they are allowed
-                    difference = _float64(tuned[part]) - _float64(base[part])
+                    difference = _float64(tuned, part) - _float64(base, part)
                     difference *= factor
                     total += difference
             yield part, total
 
     def _tensor_stats(self, name: str) -> TensorStats:
-        base = self.base.tensor(name).reshape(-1)
+        base = _stored(self.base, name)
         squares, base_squares, largest, zeros = [], [], 0.0, 0
         for part, values in self.slices(name):
             squares.append(float(np.sum(np.square(values))))
-            base_squares.append(float(np.sum(np.square(_float64(base[part])))))
+            base_squares.append(float(np.sum(np.square(_float64(base, part)))))
             largest = float(np.maximum(largest, np.max(np.abs(values))))  # keeps a NaN
             zeros += int(np.count_nonzero(values == 0))
         return TensorStats(
-            elements=base.numel(),
+            elements=base[0].size,
             norm=math.sqrt(math.fsum(squares)),
             max_abs=largest,
             base_norm=math.sqrt(math.fsum(base_squares)),
@@ -277,13 +276,14 @@ class TaskVectorStats:
     total: TensorStats
 
 
-def _is_floating(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))
+def _stored(checkpoint: Checkpoint, name: str) -> tuple[np.ndarray, str]:
+    checkpoint.require_finite(name)
+    return checkpoint.bits(name).reshape(-1), checkpoint.index[name].dtype
 
 
-def _float64(values: torch.Tensor) -> np.ndarray:
-    result: np.ndarray = values.to(torch.float64).numpy()
-    return result
+def _float64(stored: tuple[np.ndarray, str], part: slice) -> np.ndarray:
+    bits, dtype = stored
+    return to_float64(bits[part], dtype)
 
 
 def _require_same_shapes(first: Checkpoint, second: Checkpoint) -> None:
@@ -293,7 +293,7 @@ def _require_same_shapes(first: Checkpoint, second: Checkpoint) -> None:
         here, there = first.index.get(name), second.index.get(name)
         if here is None or there is None:
             faults.append(f"{name}: only in {(here and first.source) or second.source}")
-        elif here.shape != there.shape or _is_floating(here.dtype) != _is_floating(there.dtype):
+        elif here.shape != there.shape or is_floating(here.dtype) != is_floating(there.dtype):
             faults.append(
                 f"{name}: {list(here.shape)} {here.dtype} in {first.source}, "
                 f"{list(there.shape)} {there.dtype} in {second.source}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -10,16 +11,19 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import staged_file, write_json
+from mergekit_audio.files import sha256_of_file, staged_file, write_json
 from mergekit_audio.weights.checkpoint import SIDE_FILES, Checkpoint
+from mergekit_audio.weights.dtypes import STORED, from_float64, from_torch, is_floating, to_float64
 from mergekit_audio.weights.header import DTYPES
 from mergekit_audio.weights.locate import INDEX_SUFFIX
-from mergekit_audio.weights.rounding import round_once
+
+if TYPE_CHECKING:
+    import torch
 
 _FORMAT_NAMES = {torch_name: name for name, (torch_name, _) in DTYPES.items()}
 # The safetensors library's own order: wide dtypes first, so that every tensor is aligned.
@@ -43,7 +47,7 @@ class TensorSpec:
 def write_tensors(
     folder: Path,
     specs: Sequence[TensorSpec],
-    tensors: Iterable[tuple[str, torch.Tensor]],
+    tensors: Iterable[tuple[str, torch.Tensor | np.ndarray]],
     *,
     max_shard_bytes: int = 5_000_000_000,
     metadata: Mapping[str, str] | None = None,
@@ -60,7 +64,8 @@ def write_tensors(
     specs
         What will come, in this order; the headers are made from it.
     tensors
-        Name and values, in the order of ``specs``; cast once to the spec's dtype.
+        Name and values (torch's, or NumPy's with the stored bits), in the order of ``specs``; cast
+        once to the spec's dtype.
     max_shard_bytes
         A new shard begins before a tensor that would make the data longer than this; a tensor is
         never split.
@@ -79,6 +84,40 @@ def write_tensors(
         ``specs`` repeat a name or hold a dtype that the format lacks, or ``tensors`` are not what
         ``specs`` say.
     """
+    with open_writer(
+        folder, specs, max_shard_bytes=max_shard_bytes, metadata=metadata, stem=stem
+    ) as writer:
+        source = iter(tensors)
+        for spec in specs:
+            name, tensor = next(source, ("", None))
+            if tensor is None:
+                raise ValueError(f"tensor {spec.name!r} did not come")
+            if name != spec.name or tuple(tensor.shape) != spec.shape:
+                raise ValueError(
+                    f"got tensor {name!r} {list(tensor.shape)}, "
+                    f"expected {spec.name!r} {list(spec.shape)}"
+                )
+            writer.write(name, _cast(spec, tensor))
+            del tensor
+        if (surplus := next(source, None)) is not None:
+            raise ValueError(f"tensor {surplus[0]!r} comes after the last of the specs")
+    return sorted(writer.paths)
+
+
+@contextlib.contextmanager
+def open_writer(
+    folder: Path,
+    specs: Sequence[TensorSpec],
+    *,
+    max_shard_bytes: int = 5_000_000_000,
+    metadata: Mapping[str, str] | None = None,
+    stem: str = "model",
+) -> Iterator[TensorWriter]:
+    """Yield a writer of ``model.safetensors`` (or shards and index), complete when the block ends.
+
+    Parameters and errors are those of :func:`write_tensors`; the tensors may come in any order,
+    without a second pass over the files in that of ``writer.order``.
+    """
     _check_specs(specs, max_shard_bytes)
     shards = _split(specs, max_shard_bytes)
     names = [_shard_name(stem, i, len(shards)) for i in range(len(shards))]
@@ -88,16 +127,81 @@ def write_tensors(
         paths.append(folder / index_name)
     _refuse_stale(folder, stem, paths)
     header_metadata = {"format": "pt"} if metadata is None else metadata
-    source = iter(tensors)
     with contextlib.ExitStack() as stack:
         staged = [stack.enter_context(staged_file(path)) for path in paths]
-        for target, shard in zip(staged, shards, strict=False):  # the index file has no shard
-            _write_shard(target, shard, source, header_metadata)
-        if (surplus := next(source, None)) is not None:
-            raise ValueError(f"tensor {surplus[0]!r} comes after the last of the specs")
+        files = [
+            stack.enter_context(_ShardFile(target, shard, header_metadata))
+            for target, shard in zip(staged, shards, strict=False)  # the index file has no shard
+        ]
+        writer = TensorWriter(paths, files)
+        yield writer
+        writer.digests = dict(zip(names, [file.finish() for file in files], strict=True))
         if len(shards) > 1:
             write_json(staged[-1], _index(names, shards))
-    return sorted(paths)
+
+
+class TensorWriter:
+    """Places stored bits in the files of one checkpoint; made by :func:`open_writer`.
+
+    ``order`` names the tensors as they lie in the files; ``paths`` are the files; ``digests`` the
+    sha256 of each weight file by its name, there when the writer's block has ended.
+    """
+
+    def __init__(self, paths: list[Path], files: list[_ShardFile]) -> None:
+        self.paths = paths
+        self.digests: dict[str, str] = {}
+        self._file_of = {name: file for file in files for name in file.starts}
+        self.order = [name for file in files for name in sorted(file.starts, key=file.starts.get)]  # type: ignore[arg-type]
+
+    def write(self, name: str, bits: np.ndarray) -> None:
+        """Write one tensor's stored bits; of several threads one at a time."""
+        self._file_of[name].write(name, bits)
+
+
+class _ShardFile:
+    """One file that is being written, hashed on the way as long as its bytes come in order."""
+
+    def __init__(
+        self, path: Path, specs: Sequence[TensorSpec], metadata: Mapping[str, str]
+    ) -> None:
+        self.path = path
+        header, starts = _header(specs, metadata)
+        self.starts = {name: len(header) + start for name, start in starts.items()}
+        self._missing = {spec.name: spec.nbytes for spec in specs}
+        self._digest = hashlib.sha256(header)
+        self._hashed = len(header)
+        self._handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        _write_all(self._handle, memoryview(header), 0)
+
+    def write(self, name: str, bits: np.ndarray) -> None:
+        data = np.ascontiguousarray(bits).reshape(-1).view(np.uint8).data
+        if len(data) != self._missing.pop(name):
+            raise ValueError(f"tensor {name!r}: {len(data)} bytes are not what the header says")
+        start = self.starts[name]
+        _write_all(self._handle, data, start)
+        if start == self._hashed:
+            self._digest.update(data)
+            self._hashed += len(data)
+
+    def finish(self) -> str:
+        """Put the file onto the disk and return its sha256."""
+        if self._missing:
+            raise ValueError(f"tensor {min(self._missing)!r} did not come")
+        os.fsync(self._handle)
+        in_order = self._hashed == os.fstat(self._handle).st_size
+        return self._digest.hexdigest() if in_order else sha256_of_file(self.path)
+
+    def __enter__(self) -> _ShardFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+
+def _write_all(handle: int, data: memoryview, start: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(handle, data[done:], start + done)
 
 
 def copy_side_files(base: Checkpoint, folder: Path) -> list[Path]:
@@ -155,26 +259,6 @@ def _refuse_stale(folder: Path, stem: str, paths: Sequence[Path]) -> None:
         )
 
 
-def _write_shard(
-    path: Path,
-    specs: Sequence[TensorSpec],
-    tensors: Iterator[tuple[str, torch.Tensor]],
-    metadata: Mapping[str, str],
-) -> None:
-    header, starts = _header(specs, metadata)
-    with open(path, "wb") as stream:
-        stream.write(header)
-        for spec in specs:
-            name, tensor = next(tensors, ("", None))
-            if tensor is None:
-                raise ValueError(f"tensor {spec.name!r} did not come")
-            stream.seek(len(header) + starts[spec.name])
-            _write_tensor(stream, spec, name, tensor)
-            del tensor
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _header(
     specs: Sequence[TensorSpec], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int]]:
@@ -194,23 +278,23 @@ def _header(
     return len(text).to_bytes(8, "little") + text, starts
 
 
-def _write_tensor(stream: BinaryIO, spec: TensorSpec, name: str, tensor: torch.Tensor) -> None:
-    if name != spec.name or tuple(tensor.shape) != spec.shape:
-        raise ValueError(
-            f"got tensor {name!r} {list(tensor.shape)}, expected {spec.name!r} {list(spec.shape)}"
+def _cast(spec: TensorSpec, values: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Return the stored bits of values, rounded once where they are of another dtype."""
+    bits, dtype = (values, spec.dtype) if isinstance(values, np.ndarray) else from_torch(values)
+    if isinstance(values, np.ndarray) and values.dtype != STORED[spec.dtype]:
+        raise ValueError(f"tensor {spec.name!r} is {values.dtype}, expected {spec.dtype}")
+    if dtype == spec.dtype:
+        return bits
+    if is_floating(dtype) != is_floating(spec.dtype):
+        raise ValueError(f"tensor {spec.name!r} is {dtype}, expected {spec.dtype}")
+    wide = to_float64(bits, dtype)
+    cast = from_float64(wide, spec.dtype)
+    if np.isinf(to_float64(cast, spec.dtype)).sum() > np.isinf(wide).sum():
+        raise InputError(
+            f"tensor {spec.name!r}: a value is too large for {spec.dtype}",
+            "choose a wider dtype for the output",
         )
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    values = tensor.detach().cpu()
-    if values.dtype != dtype:
-        if values.is_floating_point() != dtype.is_floating_point:
-            raise ValueError(f"tensor {name!r} is {values.dtype}, expected {dtype}")
-        values = round_once(values, dtype)
-        if int(torch.isinf(values).sum()) > int(torch.isinf(tensor).sum()):
-            raise InputError(
-                f"tensor {name!r}: a value is too large for {spec.dtype}",
-                "choose a wider dtype for the output",
-            )
-    stream.write(values.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return cast
 
 
 def _index(names: Sequence[str], shards: Sequence[Sequence[TensorSpec]]) -> dict[str, Any]:
