@@ -76,13 +76,13 @@ class LoraSettings:
 
     def rank_of(self, module: str) -> int:
         """Return r of a module."""
-        return _by_pattern(self.rank_pattern, module, self.rank)
+        return int(_by_pattern(self.rank_pattern, module, self.rank))
 
     def scaling_of(self, module: str) -> float:
         """Return α / r of a module, or α / √r."""
         rank = self.rank_of(module)
         alpha = _by_pattern(self.alpha_pattern, module, self.alpha)
-        return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
+        return float(alpha / math.sqrt(rank) if self.use_rslora else alpha / rank)
 
     def is_target(self, module: str) -> bool:
         """Say whether the config lets this module have factors."""

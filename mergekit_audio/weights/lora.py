@@ -14,9 +14,16 @@ from mergekit_audio.errors import InputError, LayoutError
 from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights._lora_config import (
     CONFIG_NAME,
-    MERGE_WITH_PEFT,
     LoraSettings,
     read_settings,
+)
+from mergekit_audio.weights._lora_names import (
+    PREFIX,
+    SAVED,
+    missing_hint,
+    not_a_factor,
+    parse_key,
+    renamed,
 )
 from mergekit_audio.weights.digest import content_digest, tensor_digest
 from mergekit_audio.weights.dtypes import from_float64, is_floating, to_float64
@@ -27,15 +34,6 @@ WEIGHT_FILES: tuple[tuple[str, FileFormat], ...] = (
     ("adapter_model.bin", "torch"),
 )
 """What peft calls an adapter's weights; the first that exists counts."""
-
-_PREFIX = "base_model.model."
-_SAVED = ".base_layer.weight"
-_KINDS = {
-    "lora_A": ("linear", 0),
-    "lora_B": ("linear", 1),
-    "lora_embedding_A": ("embedding", 0),
-    "lora_embedding_B": ("embedding", 1),
-}
 
 
 def is_adapter(folder: Path) -> bool:
@@ -62,10 +60,10 @@ def open_adapter(folder: Path) -> Adapter:
     halves: dict[tuple[str, str], dict[int, str]] = {}
     saved: dict[str, str] = {}
     for stored in shard.entries:
-        if stored.startswith(_PREFIX) and stored.endswith(_SAVED):
-            saved[stored[len(_PREFIX) : -len(_SAVED)] + ".weight"] = stored
+        if stored.startswith(PREFIX) and stored.endswith(SAVED):
+            saved[stored[len(PREFIX) : -len(SAVED)] + ".weight"] = stored
             continue
-        module, kind, half = _parse(shard, stored)
+        module, kind, half = parse_key(shard.path, stored)
         names = halves.setdefault((module, kind), {})
         if half in names:
             raise InputError(
@@ -79,7 +77,7 @@ def open_adapter(folder: Path) -> Adapter:
     }
     for name, stored in saved.items():
         if name not in deltas:
-            raise _no_factor(shard, stored)
+            raise not_a_factor(shard.path, stored)
     return Adapter(folder, settings.path, shard, MappingProxyType(deltas), MappingProxyType(saved))
 
 
@@ -125,7 +123,8 @@ class Factors:
         product *= self.scaling
         if self.transposed:
             product = np.ascontiguousarray(product.T)
-        return product.reshape(self.shape)
+        delta: np.ndarray = product.reshape(self.shape)
+        return delta
 
     def _read(self, stored: str) -> np.ndarray:
         dtype = self.shard.entries[stored][0]
@@ -208,12 +207,12 @@ class Adapter:
             The base lacks a tensor that the adapter changes, or has it in another shape; all are
             listed.
         """
-        names = _renamed(self.deltas, shapes)
+        names = renamed(self.deltas, shapes)
         faults, hint = [], ""
         for old, factors in self.deltas.items():
             new = names[old]
             if new not in shapes:
-                hint = hint or _missing_hint(new, shapes)
+                hint = hint or missing_hint(new, shapes)
                 faults.append(f"{new}: the base has no such tensor")
             elif tuple(shapes[new]) != factors.shape:
                 faults.append(
@@ -238,7 +237,7 @@ class Adapter:
         """Say whether the copy in the file is the base's tensor, rounded to the copy's dtype."""
         stored = self.saved[name]
         dtype = self.shard.entries[stored][0]
-        return np.array_equal(from_float64(values, dtype), self.shard.bits(stored))
+        return bool(np.array_equal(from_float64(values, dtype), self.shard.bits(stored)))
 
 
 def _open_weights(folder: Path) -> Shard:
@@ -248,27 +247,6 @@ def _open_weights(folder: Path) -> Shard:
     raise InputError(
         f"{folder}: an adapter without weights; expected {WEIGHT_FILES[0][0]} beside {CONFIG_NAME}",
         "download or copy the adapter again",
-    )
-
-
-def _parse(shard: Shard, stored: str) -> tuple[str, str, int]:
-    """Return (module, kind, 0 for A and 1 for B) of a key, with or without an adapter's name."""
-    words = stored.removeprefix(_PREFIX).split(".")
-    places = [i for i, word in enumerate(words) if word in _KINDS]
-    if stored.startswith(_PREFIX) and len(places) == 1 and places[0] > 0:
-        kind, half = _KINDS[words[places[0]]]
-        tail = words[places[0] + 1 :]
-        ends_well = tail[-1:] == ["weight"] if kind == "linear" else True
-        if ends_well and len(tail) <= (2 if kind == "linear" else 1):
-            return ".".join(words[: places[0]]), kind, half
-    raise _no_factor(shard, stored)
-
-
-def _no_factor(shard: Shard, stored: str) -> InputError:
-    return InputError(
-        f"{shard.path}: tensor {stored!r} is no LoRA factor; expected "
-        f"{_PREFIX}<module>.lora_A.weight or lora_B.weight",
-        MERGE_WITH_PEFT,
     )
 
 
@@ -312,29 +290,3 @@ def _factors(
         shard=shard,
         stored_names=(names[0], names[1]),
     )
-
-
-def _missing_hint(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    if f"{name.removesuffix('.weight')}.weight_v" in shapes:
-        return "factors of a weight-normalised kernel: " + MERGE_WITH_PEFT
-    return did_you_mean(name, shapes)
-
-
-def _renamed(
-    deltas: Mapping[str, Factors], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, str]:
-    """Return the base's names by the adapter's: with one prefix more or less where that fits."""
-    first = next(iter(deltas))
-    words = first.split(".")
-    shorter = [".".join(words[:i]) + "." for i in range(1, len(words))]
-    longer = sorted(name.removesuffix(first) for name in shapes if name.endswith("." + first))
-    if not all(name in shapes for name in deltas):
-        for prefix in shorter:
-            found = {name: name.removeprefix(prefix) for name in deltas}
-            if all(old != new and new in shapes for old, new in found.items()):
-                return found
-        for prefix in longer:
-            found = {name: prefix + name for name in deltas}
-            if all(new in shapes for new in found.values()):
-                return found
-    return {name: name for name in deltas}
