@@ -7,15 +7,16 @@ from pathlib import Path
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors
+from mergekit_audio.weights.side_files import CODE_PATTERN, SIDE_PATTERNS
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # The card says under which licence the weights may be used; what is made of them inherits it.
-_SIDE_FILES = ("config.json", "preprocessor_config.json", "README.md")
+_BESIDE_THE_WEIGHTS = (*SIDE_PATTERNS, CODE_PATTERN, "README.md", "adapter_config.json")
 # Tried in this order, the next only when the repo has nothing of the one before: a repo often holds
 # the same weights in several formats, and each is gigabytes.
 _WEIGHT_PATTERNS = (
     ("*.safetensors", "*.safetensors.index.json"),
-    ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ("pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin"),
     ("*.pt",),
 )
 
@@ -63,7 +64,7 @@ def _snapshot(repo_id: str, revision: str | None, local: Path) -> Path:
     with explain_os_errors(Path(constants.HF_HUB_CACHE)):
         folder = _download(repo_id, revision, list(_WEIGHT_PATTERNS[0]), local)
         for patterns in _WEIGHT_PATTERNS[1:]:
-            if any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
+            if any(folder.glob("*.safetensors")) or any(folder.glob("*_model*.bin")):
                 break
             # The commit that the first call found: a push in between can't mix two versions.
             _download(repo_id, folder.name, list(patterns), local)
@@ -79,7 +80,7 @@ def _download(repo_id: str, revision: str | None, patterns: list[str], local: Pa
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                repo_id, revision=revision, allow_patterns=[*patterns, *_SIDE_FILES]
+                repo_id, revision=revision, allow_patterns=[*patterns, *_BESIDE_THE_WEIGHTS]
             )
         )
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
