@@ -1,0 +1,159 @@
+"""Exact order statistics of a whole model's values that are never all held at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mergekit_audio.methods._arrays import to_numpy
+from mergekit_audio.methods.base import Array, Slices, TensorGroup, Tensors
+
+_SAMPLE = 1 << 20  # values of each model that the first guess is made from
+_MARGIN = 6.0  # standard deviations of the guess on each side
+_WIDENING = 8.0  # of the margin after a miss
+
+Scores = Callable[[TensorGroup], Array]
+"""From a slice to its values, float64, shape ``[K, …]``."""
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """One wanted order statistic and the values that it is guessed, or known, to lie between."""
+
+    model: int
+    rank: int
+    low: float
+    high: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class _Count:
+    """What one tensor, or all, has below, at and strictly inside a bracket."""
+
+    below: int
+    at_low: int
+    at_high: int
+    inside: np.ndarray
+
+
+def count_elements(tensors: Tensors) -> int:
+    """Return the number of elements of all tensors."""
+    return sum(tensors.map(lambda slices: math.prod(slices.shape)))
+
+
+def order_statistics(
+    tensors: Tensors, scores: Scores, ranks: Sequence[Sequence[int]], sample: int = _SAMPLE
+) -> list[list[float]]:
+    """Return for each model its values of the given ranks over all tensors; rank 0 is the smallest.
+
+    A regular sample of about ``sample`` values of each model brackets each statistic; a second pass
+    counts what lies below and at the ends of the bracket and sorts only what lies inside. Where the
+    bracket misses, a wider one on the side that the counts tell is tried in another pass: the
+    result is exact, and what is held at once stays small however many values are equal.
+
+    Parameters
+    ----------
+    tensors
+        All tensors of the models.
+    scores
+        The values, finite, in which ranks are counted.
+    ranks
+        For each model the ranks asked for, each from 0 to the number of elements less 1.
+    sample
+        How many values of each model may be held at once for the guess.
+    """
+    total = count_elements(tensors)
+    stride = max(1, total // sample) | 1
+    parts = tensors.map(partial(_sampled, scores=scores, stride=stride))
+    guesses = np.sort(np.concatenate(parts, axis=1), axis=1)
+    wanted = [
+        _guess(guesses[model], _Bracket(model, rank, -math.inf, math.inf, _MARGIN), total)
+        for model, each in enumerate(ranks)
+        for rank in each
+    ]
+    found: dict[tuple[int, int], float] = {}
+    while wanted:
+        brackets = tuple(wanted)
+        parts_by_tensor = tensors.map(partial(_counted, scores=scores, brackets=brackets))
+        wanted = []
+        for place, bracket in enumerate(brackets):
+            count = _together([part[place] for part in parts_by_tensor])
+            value = _resolved(bracket, count)
+            if isinstance(value, float):
+                found[bracket.model, bracket.rank] = value
+            else:
+                wanted.append(_guess(guesses[bracket.model], value, total))
+    return [[found[model, rank] for rank in each] for model, each in enumerate(ranks)]
+
+
+def _resolved(bracket: _Bracket, count: _Count) -> float | _Bracket:
+    """Return the value, or the side of the bracket where it must lie."""
+    rank, margin = bracket.rank - count.below, _WIDENING * bracket.margin
+    if rank < 0:
+        return dataclasses.replace(bracket, low=-math.inf, high=bracket.low, margin=margin)
+    if rank < count.at_low:
+        return bracket.low
+    rank -= count.at_low
+    if rank < count.inside.size:
+        return float(np.partition(count.inside, rank)[rank])
+    if rank - count.inside.size < count.at_high:
+        return bracket.high
+    return dataclasses.replace(bracket, low=bracket.high, high=math.inf, margin=margin)
+
+
+def _sampled(slices: Slices, scores: Scores, stride: int) -> np.ndarray:
+    """Return every ``stride``-th value of the flat tensor, shape ``[K, …]``."""
+    parts = []
+    for group in slices:
+        values = _flat(scores(group))
+        parts.append(values[:, -group.start % stride :: stride].copy())
+    return np.concatenate(parts, axis=1)
+
+
+def _counted(slices: Slices, scores: Scores, brackets: Sequence[_Bracket]) -> list[_Count]:
+    """Return the counts of one tensor for each bracket."""
+    counts: list[list[_Count]] = [[] for _ in brackets]
+    for group in slices:
+        values = _flat(scores(group))
+        for place, bracket in enumerate(brackets):
+            own, low, high = values[bracket.model], bracket.low, bracket.high
+            counts[place].append(
+                _Count(
+                    int(np.count_nonzero(own < low)),
+                    int(np.count_nonzero(own == low)),
+                    int(np.count_nonzero(own == high)) if high != low else 0,
+                    own[(own > low) & (own < high)],
+                )
+            )
+    return [_together(each) for each in counts]
+
+
+def _together(counts: Sequence[_Count]) -> _Count:
+    return _Count(
+        sum(count.below for count in counts),
+        sum(count.at_low for count in counts),
+        sum(count.at_high for count in counts),
+        np.concatenate([count.inside for count in counts]),
+    )
+
+
+def _guess(sample: np.ndarray, bracket: _Bracket, total: int) -> _Bracket:
+    """Return the bracket cut to the values of the sorted sample around its rank."""
+    share = (bracket.rank + 0.5) / total
+    middle = share * sample.size
+    margin = bracket.margin * (math.sqrt(sample.size * share * (1 - share)) + 1)
+    first, last = math.floor(middle - margin), math.ceil(middle + margin)
+    low = float(sample[first]) if first >= 0 else -math.inf
+    high = float(sample[last]) if last < sample.size else math.inf
+    return dataclasses.replace(bracket, low=max(low, bracket.low), high=min(high, bracket.high))
+
+
+def _flat(values: Array) -> np.ndarray:
+    array = to_numpy(values)
+    return array.reshape(array.shape[0], -1)
