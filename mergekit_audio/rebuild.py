@@ -33,7 +33,7 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge, a training, an evaluation or a sweep wrote.
+        A folder that a merge, a training, an evaluation, a sweep or a measurement wrote.
 
     Raises
     ------
@@ -86,6 +86,7 @@ def _made_again(folder: Path, lock: Lock, progress: Progress) -> Lock:
 def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock:
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import from_dict
+    from mergekit_audio.recipe.measure import MeasureRecipe
     from mergekit_audio.recipe.merge import MergeRecipe
     from mergekit_audio.recipe.train import TrainRecipe
 
@@ -102,6 +103,10 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
         from mergekit_audio.probe.run import evaluate
 
         return evaluate(recipe, root, output=output, progress=progress)
+    if isinstance(recipe, MeasureRecipe):
+        from mergekit_audio import measure
+
+        return measure.run(measure.plan(recipe, root), output=output, progress=progress)
     from mergekit_audio.sweep import sweep
 
     return sweep(recipe, root, output=output, progress=progress)

@@ -14,7 +14,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mergekit_audio import __version__
-from mergekit_audio.cli import data, demo, evaluate, inspection, merge, recipes, release, train
+from mergekit_audio.cli import (
+    data,
+    demo,
+    evaluate,
+    inspection,
+    measure,
+    merge,
+    recipes,
+    release,
+    train,
+)
 from mergekit_audio.cli.output import error_text
 from mergekit_audio.errors import CmergeError, DependencyError, InputError, UsageError
 
@@ -77,6 +87,7 @@ app.command("train-culture", rich_help_panel="Train")(train.train_culture)
 app.command("train-multi", rich_help_panel="Train")(train.train_multi)
 app.command("merge", rich_help_panel="Merge")(merge.merge)
 app.command("sweep-lambda", rich_help_panel="Merge")(merge.sweep_lambda)
+app.command("measure", rich_help_panel="Merge")(measure.measure)
 app.command("inspect", rich_help_panel="Merge")(inspection.inspect)
 app.command("evaluate", rich_help_panel="Evaluate")(evaluate.evaluate)
 app.command("verify", rich_help_panel="Release")(release.verify)

@@ -16,6 +16,7 @@ from mergekit_audio.recipe import overrides as override_module
 from mergekit_audio.recipe import positions
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.faults import faults_of, place
+from mergekit_audio.recipe.measure import MeasureRecipe
 from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.recipe.overrides import Override
 from mergekit_audio.recipe.positions import Document
@@ -24,7 +25,7 @@ from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.registry import did_you_mean
 
-Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe
+Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from mergekit_audio.recipe._mergekit_schema import MergekitRecipe
 from mergekit_audio.recipe.base import Strict
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
+from mergekit_audio.recipe.measure import MeasureRecipe
 from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.recipe.train import TrainRecipe
@@ -17,14 +19,19 @@ KINDS: dict[str, type[Strict]] = {
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
     "sweep": SweepRecipe,
+    "measure": MeasureRecipe,
 }
 """The model of each ``kind``."""
+
+FOREIGN: dict[str, type[Strict]] = {"mergekit": MergekitRecipe}
+"""Recipes of other tools that are read and converted."""
 
 COMMANDS = {
     "merge": "merge",
     "train": "train-culture",
     "evaluate": "evaluate",
     "sweep": "sweep-lambda",
+    "measure": "measure",
 }
 """The command that runs each ``kind``."""
 
@@ -36,7 +43,7 @@ def json_schema(kind: str) -> dict[str, Any]:
     Parameters
     ----------
     kind
-        ``merge``, ``train``, ``evaluate`` or ``sweep``.
+        ``merge``, ``train``, ``evaluate``, ``sweep`` or ``measure``.
     """
     schema = KINDS[kind].model_json_schema()
     for union in _tagged_unions(schema):

@@ -19,7 +19,7 @@ class ShippedRecipe:
     name
         ``group/stem``, e.g. ``merge/culturemert_ta``.
     group
-        Its folder: ``demo``, ``evaluate``, ``merge``, ``sweep`` or ``train``.
+        Its folder: ``demo``, ``evaluate``, ``measure``, ``merge``, ``sweep`` or ``train``.
     title
         Its first line, a comment.
     path

@@ -23,6 +23,7 @@ COMMANDS = [
     ("train-multi",),
     ("merge",),
     ("sweep-lambda",),
+    ("measure",),
     ("inspect",),
     ("evaluate",),
     ("verify",),
@@ -35,6 +36,7 @@ WRITING = [
     ("train-multi",),
     ("merge",),
     ("sweep-lambda",),
+    ("measure",),
     ("evaluate",),
 ]
 

@@ -44,6 +44,7 @@ def test_the_families_of_recipes_are_there() -> None:
     assert {each.group for each in RECIPES.values()} == {
         "demo",
         "evaluate",
+        "measure",
         "merge",
         "sweep",
         "train",
