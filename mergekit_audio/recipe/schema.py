@@ -43,9 +43,9 @@ def json_schema(kind: str) -> dict[str, Any]:
     Parameters
     ----------
     kind
-        ``merge``, ``train``, ``evaluate``, ``sweep`` or ``measure``.
+        ``merge``, ``train``, ``evaluate``, ``sweep`` or ``measure``; of other tools ``mergekit``.
     """
-    schema = KINDS[kind].model_json_schema()
+    schema = {**KINDS, **FOREIGN}[kind].model_json_schema()
     for union in _tagged_unions(schema):
         tag = union["discriminator"]["propertyName"]
         for reference in union["discriminator"]["mapping"].values():
