@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mergekit_audio.cli.options import (
     DryRun,
@@ -24,21 +27,41 @@ if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
     from mergekit_audio.recipe.load import LoadedRecipe
 
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="The folder to write, from here; instead of the recipe's `output`.",
+        show_default=False,
+    ),
+]
+Mergekit = Annotated[
+    bool,
+    typer.Option(
+        "--mergekit", help="Read the recipe as mergekit's (seen by itself where it has no kind)."
+    ),
+]
+
 
 def merge(
     recipe: RecipeFile,
     overrides: Set = None,
+    output: OutputFolder = None,
+    mergekit: Mergekit = False,
     dry_run: DryRun = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
 ) -> None:
-    """Merge models into a base: θ = θ_base + λ · Δ.
+    """Merge models into a base: θ = θ_base + λ · Δ. mergekit's recipes run as they are.
 
     Example: cmerge merge culturemert_ta.yaml --set scale=0.2 --dry-run
     """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
+    changes = [*(overrides or []), *_output_change(output, recipe)]
+    options = RunOptions(changes, dry_run, force, as_json, quiet, no_progress)
     job = Job(
         "merge",
         "merge",
@@ -47,6 +70,7 @@ def merge(
         _merged,
         preview=_merge_preview,
         notes=lambda plan: plan.notes,
+        mergekit=mergekit,
     )
     run_recipe(job, recipe, options)
 
@@ -80,6 +104,16 @@ def sweep_lambda(
     run_recipe(job, recipe, options)
 
 
+def _output_change(output: Path | None, recipe: Path) -> list[str]:
+    """Return ``--output`` as the override that the lock keeps: a path from the recipe's folder."""
+    if output is None:
+        return []
+    wanted = os.path.expanduser(output)
+    if not os.path.isabs(wanted):
+        wanted = os.path.relpath(wanted, recipe.resolve().parent)
+    return [f"output={json.dumps(wanted, ensure_ascii=False)}"]
+
+
 def _plan_merge(loaded: LoadedRecipe) -> Any:
     from mergekit_audio import merge as engine
     from mergekit_audio.recipe.merge import MergeRecipe
@@ -90,7 +124,15 @@ def _plan_merge(loaded: LoadedRecipe) -> Any:
 
 def _run_merge(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
     from mergekit_audio import merge as engine
+    from mergekit_audio.methods.greedy_soup import GreedySoup
+    from mergekit_audio.recipe.merge import MergeRecipe
 
+    assert isinstance(loaded.recipe, MergeRecipe)
+    method = loaded.recipe.method
+    if isinstance(method, GreedySoup) and method.accepted is None:
+        from mergekit_audio.sweep.soup import greedy_soup
+
+        return greedy_soup(loaded.recipe, loaded.root, **keywords)
     return engine.run(plan, **keywords)
 
 

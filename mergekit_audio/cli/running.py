@@ -66,6 +66,8 @@ class Job:
         What the user should know before the work starts, from the plan.
     settings
         More keywords of ``run``.
+    mergekit
+        Read the recipe as mergekit's.
     """
 
     command: str
@@ -77,6 +79,7 @@ class Job:
     check: Callable[[LoadedRecipe], None] = lambda loaded: None
     notes: Callable[[Any], Sequence[str]] = lambda plan: ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    mergekit: bool = False
 
 
 def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
@@ -91,8 +94,10 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
 
     started = time.monotonic()
     output = options.output
-    loaded = load(path, options.overrides, kind=job.kind)
+    loaded = load(path, options.overrides, kind=job.kind, mergekit=job.mergekit)
     job.check(loaded)
+    for note in loaded.notes:
+        output.talk(f"note: {note}")
     target = loaded.root / loaded.recipe.output
     with reporting(enabled=options.shows_progress) as progress, faults_placed(loaded):
         progress(ProgressEvent("open inputs", 0, 1))

@@ -210,4 +210,3 @@ def _value_problems(setting: Any, parameter: Parameter, path: Path) -> Iterator[
             coerce(setting, parameter.kind)
         except ValueError as error:
             yield str(error), path
-

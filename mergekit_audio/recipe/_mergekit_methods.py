@@ -136,9 +136,7 @@ def _passthrough(models: Sequence[Mapping[str, Any] | None]) -> Settings:
         if scales[0] != 1.0:
             method["factor"] = scales[0]
         return Settings(method, 1.0, (1.0,), ({},))
-    return Settings(
-        {"name": "linear", "normalize": False}, 1.0, tuple(scales), ({},) * len(models)
-    )
+    return Settings({"name": "linear", "normalize": False}, 1.0, tuple(scales), ({},) * len(models))
 
 
 def _scale_of(values: Mapping[str, Any]) -> float:

@@ -133,9 +133,7 @@ def plan_modules(
     return plans
 
 
-def planned_tensors(
-    plan: ModulePlan, stand_in: Mapping[int, int]
-) -> Iterator[PlannedTensor]:
+def planned_tensors(plan: ModulePlan, stand_in: Mapping[int, int]) -> Iterator[PlannedTensor]:
     """Yield a module's tensors: input side, layers, output side.
 
     ``stand_in`` maps layers of the output to the base's layers, whose tensors' names they have.
@@ -176,9 +174,7 @@ def _of_models(
     recipe: MergekitRecipe, models: Sequence[ModelInput], module: Module, path: Path
 ) -> Slice:
     base = recipe.base_model
-    sources = [
-        Source(each.model, 0, each.parameters, (*path, i)) for i, each in enumerate(models)
-    ]
+    sources = [Source(each.model, 0, each.parameters, (*path, i)) for i, each in enumerate(models)]
     if base is not None and base not in [source.model for source in sources]:
         sources.append(Source(base, 0, None, ("base_model",)))
     return Slice(tuple(sources), module.count, base, None, path)
@@ -193,15 +189,15 @@ def _of_slice(
         first, end = each.layer_range
         if not 0 <= first < end:
             problems.append(
-                ((*below, "layer_range"), f"expected [first, one after the last], found "
-                 f"[{first}, {end}]")
+                (
+                    (*below, "layer_range"),
+                    f"expected [first, one after the last], found [{first}, {end}]",
+                )
             )
         sources.append(Source(each.model, first, each.parameters, below))
         lengths.append(end - first)
     if any(length != lengths[0] for length in lengths):
-        problems.append(
-            ((*path, "sources"), f"all must have equally many layers, found {lengths}")
-        )
+        problems.append(((*path, "sources"), f"all must have equally many layers, found {lengths}"))
         return None
     base = one.base_model or recipe.base_model
     return Slice(tuple(sources), lengths[0], base, one.parameters, path)

@@ -33,7 +33,14 @@ METHODS = (
 """The merge methods of mergekit 0.1.5."""
 
 Dtype = Literal[
-    "float32", "float16", "bfloat16", "torch.float32", "torch.float16", "torch.bfloat16"
+    "float32",
+    "float16",
+    "bfloat16",
+    "float64",
+    "torch.float32",
+    "torch.float16",
+    "torch.bfloat16",
+    "torch.float64",
 ]
 Scalar = bool | int | float | str
 

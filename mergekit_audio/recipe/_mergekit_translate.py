@@ -141,7 +141,6 @@ class _Resolver:
         found, one = self.found, tensor.slice
         general = (one.parameters, tensor.module.parameters, self.recipe.parameters)
         position = tensor.position if self.has_layers else 0.0
-        missing = len(self.missing)
         shared = self._values(("shared",), general, tensor.name, position, ("parameters",))
         by_model: dict[ModelReference, dict[str, Any]] = {}
         for source, name in zip(one.sources, tensor.inputs, strict=True):
@@ -149,7 +148,7 @@ class _Resolver:
             is_base = source.model == found.base
             scopes = ("inputs",) if is_base else ("models", "inputs")
             by_model[source.model] = self._values(scopes, own, name, position, source.path)
-        if len(self.missing) > missing:
+        if any(REQUIRED in each.values() for each in [shared, *by_model.values()]):
             return None
         values = [by_model.get(model) for model in found.models]
         if is_stacked and tensor.is_layered:

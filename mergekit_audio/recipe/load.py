@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.files import canonical_json, sha256_of_text
+from mergekit_audio.recipe import mergekit_yaml, positions
 from mergekit_audio.recipe import overrides as override_module
-from mergekit_audio.recipe import positions
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.faults import faults_of, place
 from mergekit_audio.recipe.measure import MeasureRecipe
@@ -45,6 +45,8 @@ class LoadedRecipe:
         The ``--set`` texts, as given.
     document
         The file as read, before overrides.
+    notes
+        What the user should know of how the file was read.
     """
 
     recipe: Recipe
@@ -53,6 +55,7 @@ class LoadedRecipe:
     digest: str
     overrides: list[str]
     document: Document = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
     def place(self, error: RecipeError) -> RecipeError:
         """Return an engine's error with the file's lines put to faults that name only a key."""
@@ -66,7 +69,13 @@ class LoadedRecipe:
         return RecipeError(faults, error.hint)
 
 
-def load(path: Path, overrides: Sequence[str] = (), *, kind: str | None = None) -> LoadedRecipe:
+def load(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    kind: str | None = None,
+    mergekit: bool = False,
+) -> LoadedRecipe:
     """Read, change and validate a recipe.
 
     Parameters
@@ -77,18 +86,30 @@ def load(path: Path, overrides: Sequence[str] = (), *, kind: str | None = None) 
         ``key=value`` texts of ``--set``.
     kind
         The kind that the caller can run; None takes any.
+    mergekit
+        Read the file as mergekit's, whatever it looks like. Without it a file with
+        ``merge_method`` and without ``kind`` is; its models are opened to convert it.
 
     Raises
     ------
+    InputError
+        A model that a mergekit recipe names can't be opened.
     RecipeError
         The file is missing or unreadable, is not UTF-8 or YAML, or has faults: all are listed.
     """
     path = Path(path)
     document = positions.read(_text_of(path), str(path))
     changes = override_module.parse(overrides)
-    recipe = _validate(document, changes, kind)
     root = path.resolve().parent
-    return LoadedRecipe(recipe, path, root, digest_of(recipe), list(overrides), document)
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
+    if mergekit or (kind in (None, "merge") and mergekit_yaml.detect(document.value)):
+        conversion = mergekit_yaml.convert_document(document, changes, root)
+        recipe, notes = conversion.recipe, conversion.notes
+    else:
+        recipe = _validate(document, changes, kind)
+    digest = digest_of(recipe)
+    return LoadedRecipe(recipe, path, root, digest, list(overrides), document, notes)
 
 
 def from_dict(value: dict[str, Any], root: Path) -> Recipe:

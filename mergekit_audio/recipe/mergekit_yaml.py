@@ -136,9 +136,7 @@ def _translate(recipe: MergekitRecipe, sources: _Sources) -> tuple[Translation, 
     }
     architecture = first.override_architecture or architecture_of(base.config)
     is_flat = all(str(reference).endswith(_FILES) for reference in references)
-    translation = translate(
-        recipe, modules(stored, architecture), floating, has_layers=not is_flat
-    )
+    translation = translate(recipe, modules(stored, architecture), floating, has_layers=not is_flat)
     checks.report_filters(recipe, stored, translation.notes)
     dtypes = {
         info.dtype

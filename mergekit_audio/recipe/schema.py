@@ -82,6 +82,8 @@ def _below(
                 yield items
         elif step in choice.get("properties", {}):
             yield choice["properties"][step]
+        elif isinstance(items := choice.get("additionalProperties"), dict):
+            yield items
 
 
 def _choices(schema: dict[str, Any], node: dict[str, Any], value: Any) -> Iterator[dict[str, Any]]:
