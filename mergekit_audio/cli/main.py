@@ -18,6 +18,7 @@ from mergekit_audio.cli import (
     data,
     demo,
     evaluate,
+    extraction,
     inspection,
     measure,
     merge,
@@ -89,6 +90,7 @@ app.command("merge", rich_help_panel="Merge")(merge.merge)
 app.command("sweep-lambda", rich_help_panel="Merge")(merge.sweep_lambda)
 app.command("measure", rich_help_panel="Merge")(measure.measure)
 app.command("inspect", rich_help_panel="Merge")(inspection.inspect)
+app.command("extract-lora", rich_help_panel="Merge")(extraction.extract_lora)
 app.command("evaluate", rich_help_panel="Evaluate")(evaluate.evaluate)
 app.command("verify", rich_help_panel="Release")(release.verify)
 

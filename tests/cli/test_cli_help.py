@@ -25,6 +25,7 @@ COMMANDS = [
     ("sweep-lambda",),
     ("measure",),
     ("inspect",),
+    ("extract-lora",),
     ("evaluate",),
     ("verify",),
 ]
@@ -35,6 +36,7 @@ WRITING = [
     ("train-culture",),
     ("train-multi",),
     ("merge",),
+    ("extract-lora",),
     ("sweep-lambda",),
     ("measure",),
     ("evaluate",),
