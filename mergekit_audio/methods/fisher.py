@@ -32,6 +32,7 @@ class Fisher(MergeMethod):
         "and section 3"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
+    needs_base: ClassVar[bool] = False
     needs_statistics: ClassVar[tuple[str, ...]] = ("fisher",)
 
     def check_weights(self, weights: Sequence[float]) -> None:

@@ -41,6 +41,7 @@ class GreedySoup(MergeMethod):
         "accuracy without increasing inference time, arXiv 2203.05482, recipe 1"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
+    needs_base: ClassVar[bool] = False
 
     def check_weights(self, weights: Sequence[float]) -> None:
         """Raise ``RecipeError`` unless all weights are above zero."""

@@ -29,6 +29,7 @@ class Regmean(MergeMethod):
         "arXiv 2212.09849, eq. 2 and section 3.3"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "tensor"
+    needs_base: ClassVar[bool] = False
     needs_statistics: ClassVar[tuple[str, ...]] = ("gram",)
 
     def check_weights(self, weights: Sequence[float]) -> None:

@@ -31,6 +31,7 @@ class RegmeanPlusPlus(MergeMethod):
         "for Model Merging, arXiv 2508.03121, section 3"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "tensor"
+    needs_base: ClassVar[bool] = False
     needs_statistics: ClassVar[tuple[str, ...]] = ("gram_merged",)
 
     def check_weights(self, weights: Sequence[float]) -> None:
