@@ -1,0 +1,171 @@
+"""Choose the largest elements of a tensor or of a whole model exactly, without a sort."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mergekit_audio.methods._arrays import kth_largest, to_numpy
+from mergekit_audio.methods._radix import Counts, Keys, Threshold, thresholds
+from mergekit_audio.methods.base import Array, Slices, TensorGroup, Tensors
+
+_ALL = sys.maxsize
+_HELD_VALUES = 2**24  # of one tensor: 64 MiB; a larger one is read again instead
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A chosen part: all elements above ``value``, and those equal to it up to place ``last``."""
+
+    value: float
+    last: int = _ALL
+
+    def contains(self, keys: Array, start: int) -> Array:
+        """Return a new mask of the chosen among flat keys, the first of which is at ``start``."""
+        if self.last >= start + keys.shape[0] - 1:
+            return keys >= self.value
+        mask = keys > self.value
+        if self.last >= start:
+            head = self.last + 1 - start
+            mask[:head] = keys[:head] >= self.value
+        return mask
+
+
+EVERYTHING = Cut(0.0)
+NOTHING = Cut(math.inf, -1)
+
+
+def flat_task_vectors(group: TensorGroup) -> Iterator[Array]:
+    """Yield τᵢ = θᵢ − θ_base of each model, flat, each a new array."""
+    count = len(group.weights)
+    base, models = group.base.reshape(-1), group.models.reshape(count, -1)
+    for i in range(count):
+        yield models[i, ...] - base
+
+
+def magnitude(xp: ModuleType, tau: Array) -> Array:
+    """Return abs(τ), rounded to float32."""
+    return xp.abs(xp.astype(tau, xp.float32))
+
+
+def magnitudes(group: TensorGroup) -> Iterator[Array]:
+    """Yield abs(τᵢ) of each model, flat, rounded to float32."""
+    for tau in flat_task_vectors(group):
+        yield magnitude(group.xp, tau)
+
+
+def largest_of_tensor(
+    slices: Slices, keys: Keys, counts: Callable[[TensorGroup], Sequence[Sequence[int]]]
+) -> list[list[Cut]]:
+    """Return for each key and each of its counts the cut that holds so many elements of a tensor.
+
+    Among equals the first in the tensor's order are chosen, so that the number is exact.
+
+    Parameters
+    ----------
+    slices
+        The tensor.
+    keys
+        J arrays of a slice; the larger an element's, the sooner it is chosen.
+    counts
+        Of the first slice: for each key how many elements to choose, once or several times.
+    """
+    size = math.prod(slices.shape)
+    held: list[list[Array]] = []
+    wanted: Sequence[Sequence[int]] = []
+    xp: ModuleType = np
+    for group in slices:
+        values = list(keys(group))
+        if not held:
+            wanted, held, xp = counts(group), [[] for _ in values], group.xp
+        if size * len(values) > _HELD_VALUES:
+            return _in_order(slices, keys, wanted)
+        for parts, each in zip(held, values, strict=True):
+            parts.append(each)
+    return [
+        _cuts_of_held(xp, parts, numbers, size) for parts, numbers in zip(held, wanted, strict=True)
+    ]
+
+
+def largest_of_model(
+    tensors: Tensors, keys: Keys, note: Callable[[TensorGroup], Any], counts: Counts
+) -> list[list[Cut]]:
+    """Return for each key and each of its counts the cut over all elements of a model.
+
+    All that equal the smallest chosen one are chosen, too. Reads the model twice and holds none
+    of it.
+
+    Parameters
+    ----------
+    tensors
+        The model's tensors.
+    keys
+        J arrays of a slice; the larger an element's, the sooner it is chosen.
+    note
+        What ``counts`` must know of a tensor, read from its first slice.
+    counts
+        Of the tensors' notes and the number of elements: for each key how many to choose.
+    """
+    found = thresholds(tensors.map, keys, note, counts)
+    return [[_cut(each) for each in row] for row in found]
+
+
+def _trivial(count: int, size: int) -> Cut | None:
+    if count <= 0:
+        return NOTHING
+    return EVERYTHING if count >= size else None
+
+
+def _cut(threshold: Threshold) -> Cut:
+    return _trivial(threshold.wanted, threshold.size) or Cut(threshold.value)
+
+
+def _cuts_of_held(
+    xp: ModuleType, parts: list[Array], counts: Sequence[int], size: int
+) -> list[Cut]:
+    """Return the cuts of values that are in memory."""
+    if all(_trivial(count, size) for count in counts):
+        return [_trivial(count, size) or EVERYTHING for count in counts]
+    values = parts[0] if len(parts) == 1 else xp.concat(parts)
+    return [_trivial(count, size) or _cut_of_held(xp, values, count) for count in counts]
+
+
+def _cut_of_held(xp: ModuleType, values: Array, count: int) -> Cut:
+    value = kth_largest(values, count)
+    missing = count - int(xp.count_nonzero(values > value))
+    equal = values == value
+    if missing == int(xp.count_nonzero(equal)):
+        return Cut(value)
+    return Cut(value, int(xp.nonzero(equal)[0][missing - 1]))
+
+
+def _in_order(slices: Slices, keys: Keys, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
+    """Return cuts of a large tensor; another reading where equals must be told apart."""
+    found = thresholds(
+        lambda function: [function(slices)], keys, lambda group: None, lambda notes, size: counts
+    )
+    cuts = [[_cut(each) for each in row] for row in found]
+    missing = {
+        (j, c): each.wanted - each.greater
+        for j, row in enumerate(found)
+        for c, each in enumerate(row)
+        if 0 < each.wanted < each.size and each.wanted - each.greater < each.equal
+    }
+    if not missing:
+        return cuts
+    for group in slices:
+        for j, values in enumerate(keys(group)):
+            for c, cut in enumerate(cuts[j]):
+                if missing.get((j, c), 0) > 0:
+                    places = to_numpy(group.xp.nonzero(values == cut.value)[0])
+                    if places.size >= missing[j, c]:
+                        last = group.start + int(places[missing[j, c] - 1])
+                        cuts[j][c] = replace(cut, last=last)
+                    missing[j, c] -= places.size
+    return cuts
