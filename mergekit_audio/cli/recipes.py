@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from mergekit_audio.cli import convert
 from mergekit_audio.cli.options import DryRun, Force, Json, Quiet, Set
 from mergekit_audio.cli.output import Output, shown
 from mergekit_audio.errors import InputError, RecipeError
 
 KINDS = ("merge", "train", "evaluate", "sweep", "measure")
 
-app = typer.Typer(no_args_is_help=True, help="List, copy, show and check recipes.")
+app = typer.Typer(no_args_is_help=True, help="List, copy, show, check and convert recipes.")
+app.command("convert")(convert.convert)
 
 
 def _complete_name(incomplete: str) -> list[str]:
@@ -139,18 +141,18 @@ def check(
 
     Example: cmerge recipe check my_merge.yaml
     """
-    from mergekit_audio.recipe.load import load
+    from mergekit_audio.recipe.load import check_file
 
     output = Output(as_json, quiet)
     valid: list[dict[str, Any]] = []
     errors: list[RecipeError] = []
     for path in files:
         try:
-            loaded = load(path, overrides or [])
+            kind, digest = check_file(path, overrides or [])
         except RecipeError as error:
             errors.append(error)
             continue
-        valid.append({"path": str(path), "kind": loaded.recipe.kind, "digest": loaded.digest})
+        valid.append({"path": str(path), "kind": kind, "digest": digest})
     faults = [fault for error in errors for fault in error.faults]
     value = {
         "valid": not errors,

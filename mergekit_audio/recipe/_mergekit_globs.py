@@ -29,13 +29,13 @@ def globs_of(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
         return ["*"]
     found = []
     for prefix, layers in stacks.items():
-        alike: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
+        alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
         for layer, suffixes in layers.items():
-            key = frozenset(suffixes), frozenset(whole_stacks[prefix][layer])
+            key = tuple(sorted(suffixes)), tuple(sorted(whole_stacks[prefix][layer]))
             alike.setdefault(key, []).append(layer)
-        for (suffixes, whole), numbers in alike.items():
+        for (part, whole), numbers in alike.items():
             stem = f"{prefix}.{_numbers(sorted(numbers))}."
-            found += [stem + glob for glob in _covers(sorted(suffixes), sorted(whole))]
+            found += [stem + glob for glob in _covers(part, whole)]
     return [*_covers(sorted(loose), sorted(everything)), *found]
 
 

@@ -134,7 +134,7 @@ def modules(names: Iterable[str], architecture: str | None) -> list[Module]:
         The config's, such as ``LlamaForCausalLM``; None: unknown.
     """
     names = sorted(names)
-    if architecture in _SEVERAL:
+    if architecture is not None and architecture in _SEVERAL:
         return _defined(names, _SEVERAL[architecture])
     prefixes: dict[str, list[str]] = {}
     for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mergekit_audio import registry
@@ -22,6 +22,22 @@ _BY_WEIGHT = (
     "della",
     "della_linear",
 )
+
+
+def told_apart(resolved: Mapping[str, Settings]) -> dict[str, Settings]:
+    """Return the settings with each parameter in one place: of the method, or of each model.
+
+    What differs between models for one tensor is written for each model for all tensors: a group's
+    entry for a model is added to the recipe's, so that it can't be taken back.
+    """
+    own = {key for each in resolved.values() for model in each.parameters for key in model}
+    moved: dict[str, Settings] = {}
+    for name, each in resolved.items():
+        method = {key: value for key, value in each.method.items() if key not in own}
+        values = {key: each.method[key] for key in sorted(own) if key in each.method}
+        parameters = tuple({**values, **model} for model in each.parameters)
+        moved[name] = replace(each, method=method, parameters=parameters)
+    return moved
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from mergekit_audio.recipe._mergekit_schema import (
     MergekitRecipe,
     ModelInput,
     ModelReference,
+    OutputModule,
     OutputSlice,
     Parameters,
 )
@@ -102,6 +103,7 @@ def plan_modules(
                 )
             )
             return []
+        wanted: dict[str, tuple[Path, OutputModule | None]]
         wanted = {module.name: (("slices",), None) for module in modules}
     else:
         wanted = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from mergekit_audio.recipe._mergekit_globs import globs_of
 from mergekit_audio.recipe._mergekit_layout import Module
-from mergekit_audio.recipe._mergekit_methods import Settings, settings
+from mergekit_audio.recipe._mergekit_methods import Settings, settings, told_apart
 from mergekit_audio.recipe._mergekit_parameters import CONTRACTS, REQUIRED, Contract, resolve
 from mergekit_audio.recipe._mergekit_plan import (
     ModulePlan,
@@ -21,6 +21,7 @@ from mergekit_audio.recipe._mergekit_plan import (
 )
 from mergekit_audio.recipe._mergekit_schema import MergekitRecipe, ModelReference, Parameters
 from mergekit_audio.recipe.positions import Path
+from mergekit_audio.weights.depth import main_stack
 from mergekit_audio.weights.keys import canonical_name
 
 
@@ -99,11 +100,14 @@ def translate(
         return found
     everyone = [*models, *([base] if base is not None and base not in models else [])]
     stacked = [plan for plan in plans if not is_in_place(plan, everyone)]
-    main = max(modules, key=lambda module: module.count)
+    main = main_stack(canonical_name(name) for name in spelling)
     for plan in stacked:
-        if plan.module is not main:
-            problem = f"only the layers of {main.name!r} can be stacked anew"
+        if main is None or f"{plan.module.prefix}." != main.prefix:
+            where = f"the layers {main.prefix}N" if main else "numbered layers"
+            problem = f"only {where} can be stacked anew"
             problems.append((plan.slices[0].path, problem))
+    if problems:
+        return found
     resolver = _Resolver(recipe, contract, found, has_layers)
     resolved: dict[str, Settings] = {}
     for plan in plans:
@@ -120,7 +124,7 @@ def translate(
                 resolved[name] = outcome
     resolver.report()
     if not problems:
-        _group(found, resolved)
+        _group(found, told_apart(resolved))
         _leave_out(found, plans, modules, resolved, spelling)
     return found
 

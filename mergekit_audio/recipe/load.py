@@ -18,6 +18,7 @@ from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.faults import faults_of, place
 from mergekit_audio.recipe.measure import MeasureRecipe
 from mergekit_audio.recipe.merge import MergeRecipe
+from mergekit_audio.recipe.mergekit_yaml import Conversion
 from mergekit_audio.recipe.overrides import Override
 from mergekit_audio.recipe.positions import Document
 from mergekit_audio.recipe.schema import COMMANDS, KINDS
@@ -110,6 +111,50 @@ def load(
         recipe = _validate(document, changes, kind)
     digest = digest_of(recipe)
     return LoadedRecipe(recipe, path, root, digest, list(overrides), document, notes)
+
+
+def check_file(path: Path, overrides: Sequence[str] = ()) -> tuple[str, str | None]:
+    """Return a valid recipe's kind and digest; ``mergekit`` and None for one of mergekit's.
+
+    Nothing that the recipe names is opened, so that a mergekit recipe is checked for its keys and
+    values alone.
+
+    Raises
+    ------
+    RecipeError
+        The file can't be read or has faults; all are listed.
+    """
+    document = positions.read(_text_of(path), str(path))
+    if mergekit_yaml.detect(document.value):
+        mergekit_yaml.check_document(document, override_module.parse(overrides))
+        return "mergekit", None
+    loaded = load(path, overrides)
+    return loaded.recipe.kind, loaded.digest
+
+
+def convert_file(path: Path, root: Path, overrides: Sequence[str] = ()) -> Conversion:
+    """Return a mergekit recipe's file as our recipe; its ``output`` is named after the file.
+
+    Parameters
+    ----------
+    path
+        A YAML file.
+    root
+        The folder that the result's relative paths start from.
+    overrides
+        ``key=value`` texts of ``--set``.
+
+    Raises
+    ------
+    RecipeError
+        The file can't be read or has faults; all are listed.
+    InputError
+        A model that it names can't be opened.
+    """
+    document = positions.read(_text_of(path), str(path))
+    changes = override_module.parse(overrides)
+    output = f"{path.stem}-merged"
+    return mergekit_yaml.convert_document(document, changes, root, output=output)
 
 
 def from_dict(value: dict[str, Any], root: Path) -> Recipe:

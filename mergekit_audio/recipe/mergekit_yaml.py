@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import yaml
+from pydantic import BaseModel, ValidationError
 
 from mergekit_audio.errors import Fault, InputError, RecipeError
 from mergekit_audio.recipe import _mergekit_checks as checks
@@ -71,6 +73,31 @@ def convert(text: str, path: Path, root: Path) -> MergeRecipe:
     return convert_document(document, [], root, output=f"{path.stem}-merged").recipe
 
 
+def check_document(document: Document, changes: Sequence[Override]) -> None:
+    """Raise ``RecipeError`` with all faults that keys and values have; nothing is opened."""
+    checks.validate(document, [change for change in changes if change.path[0] not in _OURS])
+
+
+def as_yaml(conversion: Conversion, source: str) -> str:
+    """Return a converted recipe as YAML: what differs from our defaults, the notes on top.
+
+    Parameters
+    ----------
+    conversion
+        What ``convert_document`` returned.
+    source
+        The mergekit recipe's name, for the first line.
+    """
+    values = _brief(conversion.recipe.model_dump(mode="json"), conversion.recipe)
+    lines = [f"# {source}, converted from mergekit's form."]
+    for note in conversion.notes:
+        lines += textwrap.wrap(f"Note: {note}.", 98, initial_indent="# ", subsequent_indent="# ")
+    text = yaml.safe_dump(
+        values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=98
+    )
+    return "\n".join([*lines, text])
+
+
 def convert_document(
     document: Document, changes: Sequence[Override], root: Path, *, output: str | None = None
 ) -> Conversion:
@@ -125,7 +152,7 @@ def _translate(recipe: MergekitRecipe, sources: _Sources) -> tuple[Translation, 
     opened = {
         reference: Checkpoint.open(sources.path(reference), root=sources.root)
         for reference in references
-        if reference == first or recipe.dtype is None and recipe.out_dtype is None
+        if reference == first or (recipe.dtype is None and recipe.out_dtype is None)
     }
     base = opened[first]
     stored = {info.stored_name: name for name, info in base.index.items()}
@@ -180,7 +207,7 @@ def _values(
 
 
 def _promoted(dtypes: set[str]) -> str:
-    """Return the dtype that holds all of them, as torch promotes: bfloat16 and float16 to float32."""
+    """Return the dtype that holds all of them: of bfloat16 and float16 it is float32."""
     if dtypes <= {"float16"} or dtypes <= {"bfloat16"}:
         return next(iter(dtypes))
     return "float32"
@@ -205,6 +232,21 @@ def _validated(
     if faults:
         raise RecipeError(faults, "`cmerge recipe schema merge` prints what our recipes take")
     return recipe
+
+
+def _brief(values: Any, model: Any) -> Any:
+    """Return dumped values without those that are defaults; names and kinds stay."""
+    if isinstance(model, BaseModel):
+        return {
+            key: _brief(values[key], getattr(model, key))
+            for key, field in type(model).model_fields.items()
+            if key in ("kind", "name", "base")
+            or (field.is_required() or getattr(model, key) != field.default)
+            if values[key] is not None or key == "base"
+        }
+    if isinstance(model, list):
+        return [_brief(value, each) for value, each in zip(values, model, strict=True)]
+    return values
 
 
 class _Sources:
