@@ -66,11 +66,11 @@ def order_statistics(
     ranks
         For each model the ranks asked for, each from 0 to the number of elements less 1.
     sample
-        How many values of each model may be held at once for the guess.
+        About how many values of each model the guess is made from.
     """
     total = count_elements(tensors)
     stride = max(1, total // sample) | 1
-    parts = tensors.map(partial(_sampled, scores=scores, stride=stride))
+    parts = tensors.map(partial(_sampled, scores=scores, stride=stride, models=len(ranks)))
     guesses = np.sort(np.concatenate(parts, axis=1), axis=1)
     wanted = [
         _guess(guesses[model], _Bracket(model, rank, -math.inf, math.inf, _MARGIN), total)
@@ -107,9 +107,9 @@ def _resolved(bracket: _Bracket, count: _Count) -> float | _Bracket:
     return dataclasses.replace(bracket, low=bracket.high, high=math.inf, margin=margin)
 
 
-def _sampled(slices: Slices, scores: Scores, stride: int) -> np.ndarray:
+def _sampled(slices: Slices, scores: Scores, stride: int, models: int) -> np.ndarray:
     """Return every ``stride``-th value of the flat tensor, shape ``[K, …]``."""
-    parts = []
+    parts = [np.empty((models, 0))]
     for group in slices:
         values = _flat(scores(group))
         parts.append(values[:, -group.start % stride :: stride].copy())
@@ -139,7 +139,7 @@ def _together(counts: Sequence[_Count]) -> _Count:
         sum(count.below for count in counts),
         sum(count.at_low for count in counts),
         sum(count.at_high for count in counts),
-        np.concatenate([count.inside for count in counts]),
+        np.concatenate([np.empty(0), *(count.inside for count in counts)]),
     )
 
 

@@ -15,7 +15,7 @@ from mergekit_audio.methods.ops import weighted_sum
 
 
 class Emr(MergeMethod):
-    """Δ = u = s · maxᵢ (tᵢ s)₊, s = sign Σᵢ tᵢ, tᵢ = wᵢ τᵢ; for a ``task`` i: Δ = rᵢ · [tᵢ s > 0] · u.
+    """Δ = u = s · maxᵢ (tᵢ s)₊, s = sign Σᵢ tᵢ, tᵢ = wᵢ τᵢ; for a ``task`` i Δ = rᵢ [tᵢ s > 0] u.
 
     The unified vector u has the sign of the sum and the largest magnitude of those that agree.
     rᵢ = Σ abs(tᵢ) / Σ abs([tᵢ s > 0] u), both sums over all tensors that are merged. Without

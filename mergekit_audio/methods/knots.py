@@ -19,7 +19,7 @@ class Knots(SpectralMethod):
     ``density`` of each block with the largest magnitudes, ``dare_ties`` a random ``density`` that
     it divides by ``density``; then the sign of the sum is elected and the agreeing entries are
     averaged. (With a plain sum instead, U would cancel: that is task arithmetic.) The blocks are
-    trimmed tensor by tensor, the paper's code trims them over the whole model. U comes from the
+    trimmed tensor by tensor, the paper's code trims them over the whole model. U are the
     eigenvectors of Σᵢ wᵢ² τᵢ τᵢᵀ. The paper's λ is ``scale``.
 
     Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
@@ -55,7 +55,7 @@ class Knots(SpectralMethod):
 
 
 def _shared_directions(matrices: Array, smallest: float, xp: Any) -> Array:
-    """Return U ``[m, c]``: the output directions with S at least ``smallest`` times the largest."""
+    """Return U ``[m, c]``: the directions with S at least ``smallest`` times the largest, in order."""
     models, rows, columns = matrices.shape
     if rows > models * columns:
         wide = xp.concat([matrices[i, ...] for i in range(models)], axis=1)
@@ -71,4 +71,4 @@ def _shared_directions(matrices: Array, smallest: float, xp: Any) -> Array:
     if largest == 0:
         return vectors[:, :0]
     kept = int(xp.sum(xp.astype(eigenvalues >= smallest**2 * largest, xp.int64)))
-    return vectors[:, rows - kept :]
+    return xp.flip(vectors[:, rows - kept :], axis=1)

@@ -13,9 +13,10 @@ from mergekit_audio.methods.base import Array, MergeMethod, TensorGroup, Tensors
 class LocalizeAndStitch(MergeMethod):
     """Δ = Σᵢ mᵢ tᵢ / Σᵢ mᵢ, mᵢ = [abs(tᵢ) among the model's ``density`` largest], tᵢ = wᵢ τᵢ.
 
-    The dataless variant, over all tensors that are merged together: the region of a task is where its task vector is largest; regions that
-    overlap are averaged, and where no region is Δ = 0. All elements that equal the smallest chosen
-    one are chosen, zeros never. The paper learns regions from data, too: that is not done here.
+    The dataless variant, over all tensors that are merged together: the region of a task is where
+    its task vector is largest; regions that overlap are averaged, and where no region is Δ = 0. All
+    elements that equal the smallest chosen one are chosen, zeros never. The paper learns regions
+    from data, too: that is not done here.
     """
 
     name: Literal["localize_and_stitch"] = "localize_and_stitch"

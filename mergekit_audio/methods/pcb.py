@@ -31,9 +31,10 @@ class Pcb(MergeMethod):
 
     With tᵢ = wᵢ τᵢ over all tensors that are merged, as one vector of d elements:
     aᵢ = abs(tᵢ), clipped so that its ⌊10⁻⁴ d⌋ smallest and largest equal the next ones;
-    cᵢ = sign(tᵢ) aᵢ; balance bᵢ = exp(K minmax(aᵢ)²) · tanh(tᵢ Σⱼ tⱼ), within and between models; sᵢ = minmax of bᵢ
-    from below cut off at its (d − ⌊(1 − ratio) d⌋)-th largest, so that the rest scores 0. Where no
-    model scores, Δ is 0. The paper's λ is ``scale``; it searches it per task, which the weights do.
+    cᵢ = sign(tᵢ) aᵢ; balance bᵢ = exp(K minmax(aᵢ)²) · tanh(tᵢ Σⱼ tⱼ) within and between models;
+    sᵢ = minmax of bᵢ, cut off below at its (d − ⌊(1 − ratio) d⌋)-th largest, so that the rest
+    scores 0. Where no model scores, Δ is 0. The paper's λ is ``scale``; one λ per task, as it
+    searches, are the weights.
     """
 
     name: Literal["pcb"] = "pcb"
