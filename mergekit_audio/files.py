@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import glob
@@ -18,6 +19,7 @@ from typing import Any
 from mergekit_audio.errors import InputError
 
 _HASH_BLOCK_BYTES = 1 << 20
+_RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
@@ -36,16 +38,24 @@ def staged_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     """
     target = Path(target)
     require_free(target, force=force)
-    with explain_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target)
-        staging = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-        )
-        staging.chmod(0o777 & ~_umask())
+    with contextlib.ExitStack() as stack:
+        with explain_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_claimed(target))
+            remove_abandoned(target)
+            staging = Path(
+                tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+            )
+            staging.chmod(0o777 & ~_umask())
+        yield from _filled(staging, target, force)
+
+
+def _filled(staging: Path, target: Path, force: bool) -> Iterator[Path]:
     try:
         with explain_os_errors(target), _held(staging):
             yield staging
+            require_free(target, force=force)
+            _sync_folder(staging)
             _replace_folder(staging, target)
     except InputError as error:  # of a file inside: the user knows its final name
         if str(staging) not in error.message:
@@ -72,6 +82,21 @@ def require_free(target: Path, *, force: bool = False) -> None:
         raise InputError(
             f"{target}: the output already exists",
             "add --force to replace it, or choose another output (--set output=…)",
+        )
+
+
+def require_space(target: Path, needed_bytes: int) -> None:
+    """Raise ``InputError`` when the disk that ``target`` is to lie on has less space left."""
+    place = Path(target).absolute()
+    while not place.exists():
+        place = place.parent
+    disk = shutil.disk_usage(place)
+    free_bytes = disk.free
+    if disk.total and free_bytes < needed_bytes:
+        raise InputError(
+            f"{target}: no space left on the device: {needed_bytes / 1e6:,.0f} MB are to be "
+            f"written, {free_bytes / 1e6:,.0f} MB are free; nothing was written",
+            "free some space, or write somewhere else (--set output=…)",
         )
 
 
@@ -173,9 +198,59 @@ def _held(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def _claimed(target: Path) -> Iterator[None]:
+    """Hold the only right to write ``target``, at the longest as long as this process lives."""
+    path = target.parent / f".{target.name}.claim"
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                f"{target}: another process is writing this output",
+                "wait for it, or choose another output (--set output=…)",
+            ) from None
+        except OSError:  # no locks in this place: nothing can be claimed
+            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        os.close(handle)  # its holder removed it meanwhile
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put all that lies in a folder onto the disk, so that a rename can't come before it."""
+    for path in [*sorted(folder.rglob("*")), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step; false where the system can't."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here = -100  # AT_FDCWD
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
 def _replace_folder(staging: Path, target: Path) -> None:
+    """Put the new folder in the old one's place: at any moment one of the two is there."""
     if not target.exists() and not target.is_symlink():
         os.rename(staging, target)
+        return
+    if _exchange(staging, target):
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
     os.rename(target, aside / "old")

@@ -25,6 +25,8 @@ NOT_LOCKED = (LOCK_NAME, "logs")
 _PACKAGES = (
     "torch",
     "numpy",
+    "array-api-compat",
+    "blake3",
     "safetensors",
     "transformers",
     "accelerate",
@@ -192,6 +194,7 @@ def make_lock(
     inputs: Iterable[LockedInput],
     overrides: Sequence[str] = (),
     command: str = "",
+    known: Mapping[str, str] | None = None,
 ) -> Lock:
     """Return the lock of the files in ``staging``, which are to be found at ``target``.
 
@@ -205,6 +208,8 @@ def make_lock(
         The validated recipe as JSON values.
     root
         The folder that the recipe's paths are relative to.
+    known
+        sha256 of files that were hashed while they were written, by name.
     """
     return Lock(
         tool_version=__version__,
@@ -215,7 +220,7 @@ def make_lock(
         recipe_root=Path(os.path.relpath(root.resolve(), target.resolve())).as_posix(),
         seed=recipe.get("seed"),
         inputs=list(inputs),
-        outputs=hash_outputs(staging),
+        outputs=hash_outputs(staging, known=known),
         environment=environment(),
         command=command,
     )
@@ -253,9 +258,16 @@ def read_lock(folder: Path) -> Lock:
 
 
 def hash_outputs(
-    folder: Path, exclude: Sequence[str] = NOT_LOCKED, progress: Progress = silent
+    folder: Path,
+    exclude: Sequence[str] = NOT_LOCKED,
+    progress: Progress = silent,
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return sha256 by relative name of the folder's files, hidden and excluded ones aside."""
+    """Return sha256 by relative name of the folder's files, hidden and excluded ones aside.
+
+    ``known`` holds those that need not be read again.
+    """
+    known = known or {}
     paths = [
         path
         for path in sorted(Path(folder).rglob("*"))
@@ -265,7 +277,7 @@ def hash_outputs(
     for done, path in enumerate(paths):
         name = path.relative_to(folder).as_posix()
         progress(ProgressEvent("check outputs", done, len(paths), name))
-        digests[name] = sha256_of_file(path)
+        digests[name] = known.get(name) or sha256_of_file(path)
     progress(ProgressEvent("check outputs", len(paths), len(paths)))
     return dict(sorted(digests.items()))
 

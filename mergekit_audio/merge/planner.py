@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from mergekit_audio.errors import Fault, InputError, LayoutError, RecipeError
-from mergekit_audio.recipe.merge import MergeRecipe, ModelEntry, Scale
-from mergekit_audio.registry import did_you_mean
-from mergekit_audio.weights.checkpoint import Checkpoint, TensorInfo
-from mergekit_audio.weights.globs import matches, validate_glob
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import canonical_json
+from mergekit_audio.merge.inputs import MergeModel, open_model
+from mergekit_audio.merge.layout import compare_layouts
+from mergekit_audio.merge.parallel import core_count
+
+from mergekit_audio.merge.preflight import check_descent
+from mergekit_audio.merge.rows import PlanRow, idle_settings, make_rows
+from mergekit_audio.merge.settings import check_methods, check_recipe
+from mergekit_audio.recipe.merge import Group, MergeRecipe, ModelEntry, Scale, StackSlice
+from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.depth import main_stack
+from mergekit_audio.weights.dtypes import is_floating
 
 T = TypeVar("T")
 
@@ -21,8 +28,9 @@ T = TypeVar("T")
 def plan(recipe: MergeRecipe, root: Path) -> MergePlan:
     """Open the K+1 checkpoints and decide what happens to each tensor; nothing is written.
 
-    The models are ordered by (content digest, weight, source), whatever their order in the recipe,
-    so that sums have one order and the output one set of bytes.
+    Where all formulas are symmetric the models are ordered by (content digest, weight, settings,
+    source), whatever their order in the recipe, so that sums have one order and the output one set
+    of bytes; otherwise they keep the recipe's order.
 
     Parameters
     ----------
@@ -34,78 +42,72 @@ def plan(recipe: MergeRecipe, root: Path) -> MergePlan:
     Raises
     ------
     InputError
-        A checkpoint can't be read; all that can't are listed.
+        A checkpoint can't be read, or was not trained from the base; all such are listed.
     LayoutError
         Models do not hold the tensors of the base; every difference of every model is listed.
     RecipeError
-        A glob matches no tensor, or the method can't use the weights.
+        A glob matches no tensor, or a method can't use what the recipe gives it.
     """
-    recipe.method.check_weights([entry.weight for entry in recipe.models])
-    base, *models = _each(
-        [recipe.base, *(entry.model for entry in recipe.models)],
-        lambda source: Checkpoint.open(source, root=root, allow_nonfinite=recipe.allow_nonfinite),
-        InputError,
-    )
-    _each(models, base.require_same_layout, LayoutError)
-    rows = _rows(recipe, base)
-    digests = _digests([base, *models])
-    order = sorted(
-        range(len(models)),
-        key=lambda i: (digests[i + 1], recipe.models[i].weight, recipe.models[i].model),
-    )
-    models = [models[i] for i in order]
-    entries = [recipe.models[i] for i in order]
+    check_recipe(recipe)
+
+    def opened(source: str) -> Checkpoint:
+        return Checkpoint.open(source, root=root, allow_nonfinite=recipe.allow_nonfinite)
+
+    base_source = recipe.models[0].model if recipe.base is None else recipe.base
+    base = _each([base_source], opened, InputError)[0]
+    models = _each(recipe.models, lambda entry: open_model(entry, base, root, opened), InputError)
+    _digest_all([base, *(model.checkpoint for model in models)])
+    descent = _descent_notes(recipe, base, models)
+    layout = compare_layouts(recipe, base, [model.checkpoint for model in models])
+    rows = make_rows(recipe, base, [model.checkpoint for model in models], layout)
+    check_methods(recipe, rows)
+    order = _order(recipe, models)
+    if order != sorted(order):
+        recipe = _reordered(recipe, order)
+        models = [models[i] for i in order]
+        layout.sources = [layout.sources[i] for i in order]
+        rows = make_rows(recipe, base, [model.checkpoint for model in models], layout)
     return MergePlan(
-        recipe=recipe.model_copy(update={"models": entries}),
+        recipe=recipe,
         root=Path(root),
         base=base,
+        base_source=base_source,
         models=tuple(models),
         rows=rows,
-        notes=(*_idle_overrides(recipe, rows), *_notes(base, models, entries, rows)),
+        notes=(
+            *descent,
+            *layout.notes,
+            *idle_settings(recipe, rows),
+            *_notes(base, models, rows),
+        ),
     )
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """What happens to one tensor.
-
-    Parameters
-    ----------
-    name, stored_name
-        The tensor's canonical name and the base's own spelling, in which it is written.
-    shape, dtype
-        Shape, and dtype in the output.
-    action
-        ``merge``: base + scale · Δ; ``copy``: the base's values.
-    reason
-        Why it is copied; empty for ``merge``.
-    scale
-        λ of this tensor, 0 where it is copied.
-    override
-        The glob of ``scale.overrides`` that set λ; None: it is the default.
-    fixed
-        It is copied at every λ (not floating point, or excluded).
-    """
-
-    name: str
-    stored_name: str
-    shape: tuple[int, ...]
-    dtype: str
-    action: Literal["merge", "copy"]
-    reason: str
-    scale: float
-    override: str | None
-    fixed: bool
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A merge that can run: open checkpoints in their final order and one row for each tensor."""
+    """A merge that can run: open checkpoints in their final order and one row for each tensor.
+
+    Parameters
+    ----------
+    recipe
+        The recipe with its models in their final order.
+    root
+        The folder that its paths are relative to.
+    base, base_source
+        The base's checkpoint and where it came from: the first model's where the recipe has none.
+    models
+        The models in their final order.
+    rows
+        The tensors of the output, sorted by their names in the file.
+    notes
+        What the user should know before the work starts.
+    """
 
     recipe: MergeRecipe
     root: Path
     base: Checkpoint
-    models: tuple[Checkpoint, ...]
+    base_source: str
+    models: tuple[MergeModel, ...]
     rows: tuple[PlanRow, ...]
     notes: tuple[str, ...]
 
@@ -119,21 +121,43 @@ class MergePlan:
         """The folder that the recipe asks to write."""
         return self.root / self.recipe.output
 
+    @property
+    def layer_counts(self) -> tuple[int, int] | None:
+        """The layers of the base's main stack and of the output's; None where they are the same."""
+        before = main_stack(self.base.index)
+        if not self.recipe.stack or before is None:
+            return None
+        return before.count, sum(part.base.last - part.base.first + 1 for part in self.recipe.stack)
+
+    def at_scale(self, scale: float, output: str) -> MergePlan:
+        """Return the plan of the same merge at another λ, into another folder."""
+        given = self.recipe.scale
+        changed = given.model_copy(update={"default": scale}) if isinstance(given, Scale) else scale
+        recipe = self.recipe.model_copy(update={"scale": changed, "output": output})
+        return replace(self, recipe=recipe, rows=tuple(row.at_scale(scale) for row in self.rows))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values, for ``--dry-run --json``."""
         recipe = self.recipe.model_dump(mode="json")
         entries = zip(self.models, self.recipe.models, strict=True)
         return {
             "kind": "merge",
-            "base": {"source": self.recipe.base, "digest": self.base.digest()},
+            "base": {"source": self.base_source, "digest": self.base.digest()},
             "models": [
-                {"source": entry.model, "weight": entry.weight, "digest": model.digest()}
+                {
+                    "name": model.label,
+                    "source": entry.model,
+                    "weight": entry.weight,
+                    "digest": model.digest,
+                }
                 for model, entry in entries
             ],
             "method": recipe["method"],
             "scale": recipe["scale"],
+            "groups": recipe["groups"],
             "output": self.recipe.output,
             "output_exists": self.output.is_dir() and any(self.output.iterdir()),
+            "output_bytes": sum(row.nbytes for row in self.rows),
             "merged_tensors": sum(row.action == "merge" for row in self.rows),
             "copied_tensors": sum(row.action == "copy" for row in self.rows),
             "notes": list(self.notes),
@@ -144,7 +168,9 @@ class MergePlan:
                     "dtype": row.dtype,
                     "action": row.action,
                     "reason": row.reason,
+                    "method": row.method.name if row.action == "merge" else None,
                     "scale": row.scale,
+                    "group": row.group,
                 }
                 for row in self.rows
             ],
@@ -166,112 +192,99 @@ def _each(items: Sequence[Any], work: Callable[[Any], T], kind: type[InputError]
     return results
 
 
-def _rows(recipe: MergeRecipe, base: Checkpoint) -> tuple[PlanRow, ...]:
-    _check_globs(recipe, base)
-    scale = recipe.scale if isinstance(recipe.scale, Scale) else Scale(default=recipe.scale)
-    rows = (_row(recipe, scale, name, info) for name, info in base.index.items())
-    return tuple(sorted(rows, key=lambda row: row.stored_name))
+def _digest_all(checkpoints: Sequence[Checkpoint]) -> None:
+    """Read all tensors once, on all cores, for what names their content."""
+    jobs = [(checkpoint, name) for checkpoint in checkpoints for name in checkpoint.index]
+    with ThreadPoolExecutor(core_count()) as executor:
+        futures = [executor.submit(checkpoint.tensor_digest, name) for checkpoint, name in jobs]
+        _each(futures, Future.result, InputError)
 
 
-def _row(recipe: MergeRecipe, scale: Scale, name: str, info: TensorInfo) -> PlanRow:
-    override = next((each for each in scale.overrides if _matches(each.match, name, info)), None)
-    factor = override.scale if override else scale.default
-    excluded = next((glob for glob in recipe.exclude if _matches(glob, name, info)), None)
-    floating = info.dtype.startswith(("float", "bfloat"))
-    if not floating:
-        reason = f"{info.dtype}, not floating point"
-    elif excluded is not None:
-        reason = f"excluded by {excluded!r}"
-    else:
-        reason = "" if factor else "scale 0"
-    return PlanRow(
-        name=name,
-        stored_name=info.stored_name,
-        shape=info.shape,
-        dtype=(recipe.dtype or info.dtype) if floating else info.dtype,
-        action="copy" if reason else "merge",
-        reason=reason,
-        scale=0.0 if reason else factor,
-        override=override.match if override else None,
-        fixed=not floating or excluded is not None,
+def _descent_notes(
+    recipe: MergeRecipe, base: Checkpoint, models: Sequence[MergeModel]
+) -> list[str]:
+    """Say which models do not look as if they were trained from the base; refuse if asked to."""
+    if recipe.base is None:
+        return []
+    try:
+        check_descent(base, [model.checkpoint for model in models])
+    except InputError as error:
+        if recipe.unrelated == "error":
+            raise
+        return error.message.splitlines()
+    return []
+
+
+def _order(recipe: MergeRecipe, models: Sequence[MergeModel]) -> list[int]:
+    methods = [recipe.method, *(group.method for group in recipe.groups if group.method)]
+    places = list(range(len(models)))
+    if not all(method.symmetric for method in methods):
+        return places
+    return sorted(
+        places, key=lambda i: (models[i].digest, recipe.models[i].weight, _settings_key(recipe, i))
     )
 
 
-def _matches(glob: str, name: str, info: TensorInfo) -> bool:
-    return matches(glob, name) or matches(glob, info.stored_name)
+def _settings_key(recipe: MergeRecipe, place: int) -> str:
+    """Return all that the recipe says of one model, so that equal contents have an order too."""
+    entry = recipe.models[place]
+    return canonical_json(
+        [
+            entry.parameters,
+            [group.weights and group.weights[place] for group in recipe.groups],
+            [group.parameters and group.parameters[place] for group in recipe.groups],
+            [
+                part.models[place] and part.models[place].model_dump()  # type: ignore[union-attr]
+                for part in recipe.stack
+            ],
+            [entry.model, entry.adapter, entry.statistics, entry.name],
+        ]
+    )
 
 
-def _check_globs(recipe: MergeRecipe, base: Checkpoint) -> None:
-    overrides = recipe.scale.overrides if isinstance(recipe.scale, Scale) else []
-    globs = [(f"scale.overrides[{i}].match", each.match) for i, each in enumerate(overrides)]
-    globs += [(f"exclude[{i}]", glob) for i, glob in enumerate(recipe.exclude)]
-    faults: list[Fault] = []
-    for key, glob in globs:
-        try:
-            validate_glob(glob)
-        except InputError as error:
-            faults.append(Fault("", 0, 0, key, error.message))
-            continue
-        if not any(_matches(glob, name, info) for name, info in base.index.items()):
-            near = did_you_mean(glob, _groups(base.index))
-            problem = f"{glob!r} matches no tensor of {recipe.base}"
-            faults.append(Fault("", 0, 0, key, f"{problem}; {near}" if near else problem))
-    if faults:
-        raise RecipeError(faults, f"cmerge inspect {recipe.base} lists the tensors")
+def _reordered(recipe: MergeRecipe, order: Sequence[int]) -> MergeRecipe:
+    def permuted(values: list[Any] | None) -> list[Any] | None:
+        return None if values is None else [values[i] for i in order]
 
-
-def _groups(names: Iterable[str]) -> list[str]:
-    """Return the names and, for each module above them, the glob of all that is below it."""
-    groups: dict[str, None] = {}
-    for name in names:
-        groups[name] = None
-        parts = name.split(".")
-        for depth in range(1, len(parts)):
-            groups[".".join(parts[:depth]) + ".*"] = None
-    return list(groups)
-
-
-def _digests(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    workers = min(len(checkpoints), os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as executor:
-        jobs = [executor.submit(checkpoint.digest) for checkpoint in checkpoints]
-    return _each(jobs, Future.result, InputError)
-
-
-def _idle_overrides(recipe: MergeRecipe, rows: Sequence[PlanRow]) -> Iterator[str]:
-    """Say which overrides set the λ of no tensor, though their globs match some."""
-    overrides = recipe.scale.overrides if isinstance(recipe.scale, Scale) else []
-    used = {row.override for row in rows if not row.fixed}
-    seen: set[str] = set()
-    for i, each in enumerate(overrides):
-        if each.match not in used or each.match in seen:
-            reason = "earlier overrides, `exclude` and integer tensors leave it none"
-            yield f"scale.overrides[{i}] ({each.match!r}) sets λ of no tensor: {reason}"
-        seen.add(each.match)
+    groups: list[Group] = [
+        group.model_copy(
+            update={
+                "weights": permuted(group.weights),
+                "parameters": permuted(group.parameters),
+            }
+        )
+        for group in recipe.groups
+    ]
+    stack: list[StackSlice] = [
+        part.model_copy(update={"models": permuted(part.models)}) for part in recipe.stack
+    ]
+    entries: list[ModelEntry] | None = permuted(recipe.models)
+    return recipe.model_copy(update={"models": entries, "groups": groups, "stack": stack})
 
 
 def _notes(
-    base: Checkpoint,
-    models: Sequence[Checkpoint],
-    entries: Sequence[ModelEntry],
-    rows: Sequence[PlanRow],
+    base: Checkpoint, models: Sequence[MergeModel], rows: Sequence[PlanRow]
 ) -> Iterator[str]:
     seen: dict[str, str] = {}
-    for model, entry in zip(models, entries, strict=True):
-        digest = model.digest()
-        if digest == base.digest():
-            yield f"{entry.model} holds the same tensors as the base: its task vector is zero"
-        elif digest in seen:
-            yield f"{entry.model} holds the same tensors as {seen[digest]}"
-        seen[digest] = entry.model
-        yield from _changed_buffers(base, model, entry.model, rows)
+    for place, model in enumerate(models):
+        if model.digest == base.digest() and model.source != base.source:
+            yield f"{model.source} holds the same tensors as the base: its task vector is zero"
+        elif model.digest in seen:
+            yield f"{model.source} holds the same tensors as {seen[model.digest]}"
+        seen[model.digest] = model.source
+        yield from _changed_buffers(base, model, place, rows)
 
 
 def _changed_buffers(
-    base: Checkpoint, model: Checkpoint, source: str, rows: Sequence[PlanRow]
+    base: Checkpoint, model: MergeModel, place: int, rows: Sequence[PlanRow]
 ) -> Iterator[str]:
+    checkpoint = model.checkpoint
     for row in rows:
-        if base.index[row.name].dtype.startswith(("float", "bfloat")):
+        if is_floating(base.index[row.base_name].dtype):
             continue
-        if not base.tensor(row.name).equal(model.tensor(row.name)):
-            yield f"{source}: {row.stored_name} ({row.dtype}) is another; the base's is kept"
+        name = next((source.name for source in row.sources if source.model == place), None)
+        if name is None or name not in checkpoint.index:
+            continue
+        mine, theirs = base.bits(row.base_name), checkpoint.bits(name)
+        if mine.dtype != theirs.dtype or mine.shape != theirs.shape or (mine != theirs).any():
+            yield f"{model.source}: {row.stored_name} ({row.dtype}) is another; the base's is kept"

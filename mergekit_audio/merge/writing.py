@@ -1,22 +1,41 @@
-"""Run a merge: stream the tensors into a new folder and leave a card and a lock with them."""
+"""Run a merge: stream the tensors into new folders and leave a card and a lock with them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import require_free, sha256_of_file, staged_folder, write_json
+from mergekit_audio.files import (
+    require_free,
+    require_space,
+    sha256_of_file,
+    staged_folder,
+    write_json,
+)
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
-from mergekit_audio.merge.arithmetic import merged_tensors
+from mergekit_audio.merge.arithmetic import merged_bits
+from mergekit_audio.merge.describe import card_facts
+from mergekit_audio.merge.parallel import core_count
 from mergekit_audio.merge.planner import MergePlan
 from mergekit_audio.progress import Progress, ProgressEvent, silent
-from mergekit_audio.recipe.merge import Scale
-from mergekit_audio.report.card import CARD_NAME, CardFacts, CardInput, read_license, write_card
+from mergekit_audio.report.card import CARD_NAME, write_card
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.writer import TensorSpec, copy_side_files, write_tensors
+from mergekit_audio.weights.side_files import copy_side_files
+from mergekit_audio.weights.writer import TensorSpec, TensorWriter, open_writer
+
+_LAYER_COUNTS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 
 
 def run(
@@ -46,35 +65,94 @@ def run(
     Raises
     ------
     InputError
-        The output exists (without ``force``), holds an input, or can't be written; an input has a
-        value that is not finite.
+        The output exists (without ``force``), holds an input, can't be written, is being written by
+        another process or does not fit the disk; an input has a value that is not finite.
     """
     target = plan.output if output is None else Path(output)
-    require_free(target, force=force)
-    _refuse_inputs_inside(plan, target)
-    executor = ThreadPoolExecutor(1)
+    return _run([plan], [target], [None], force, progress, command, overrides)[0]
+
+
+def run_scales(
+    plan: MergePlan,
+    scales: Sequence[float],
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    command: str = "",
+    overrides: Sequence[str] = (),
+) -> dict[Path, Lock]:
+    """Write one model folder for each λ, ``<output>/scale_<λ>``, reading the inputs once.
+
+    Each is what ``run`` of the recipe with this ``scale`` and ``output`` would write, to the byte
+    of the weights; each has its own lock. Overrides and groups keep their λ.
+
+    Parameters
+    ----------
+    plan
+        What ``plan`` returned.
+    scales
+        λ, at least one, all different.
+
+    Raises
+    ------
+    InputError
+        As ``run``.
+    ValueError
+        A λ comes twice.
+    """
+    names = [f"{plan.recipe.output}/scale_{scale:g}" for scale in scales]
+    if len(set(names)) < len(names):
+        raise ValueError("a scale comes twice")
+    plans = [plan.at_scale(scale, name) for scale, name in zip(scales, names, strict=True)]
+    targets = [each.output for each in plans]
+    locks = _run(plans, targets, list(scales), force, progress, command, overrides)
+    return dict(zip(targets, locks, strict=True))
+
+
+def _run(
+    plans: Sequence[MergePlan],
+    targets: Sequence[Path],
+    scales: Sequence[float | None],
+    force: bool,
+    progress: Progress,
+    command: str,
+    overrides: Sequence[str],
+) -> list[Lock]:
+    plan = plans[0]
+    for target in targets:
+        require_free(target, force=force)
+        _refuse_inputs_inside(plan, target)
+    require_space(targets[0], len(plans) * sum(row.nbytes for row in plan.rows))
+    executor = ThreadPoolExecutor(core_count())
     try:
-        hashing = _start_hashing(plan, executor)
-        with staged_folder(target, force=force) as staging:
-            _write_weights(plan, staging, progress)
-            copy_side_files(plan.base, staging)
-            _set_config_dtype(plan, staging)
-            write_card(staging, _card_facts(plan))
-            progress(ProgressEvent("hash inputs and outputs", 0, 1))
-            lock = make_lock(
-                staging,
-                target=target,
-                recipe=plan.recipe.model_dump(mode="json"),
-                root=plan.root,
-                inputs=_locked_inputs(plan, hashing),
-                overrides=overrides,
-                command=command,
-            )
-            write_lock(staging, lock)
-            progress(ProgressEvent("hash inputs and outputs", 1, 1))
+        inputs = list(_inputs(plan))
+        hashing = _start_hashing(inputs, executor)
+        with contextlib.ExitStack() as stack:
+            stagings = [stack.enter_context(staged_folder(each, force=force)) for each in targets]
+            written = _write_weights(plan, stagings, scales, progress, executor)
+            progress(ProgressEvent("write configs, cards and locks", 0, len(plans)))
+            locked = _locked(inputs, hashing)
+            locks = []
+            for each, staging, target, known in zip(plans, stagings, targets, written, strict=True):
+                copy_side_files(plan.base.folder, staging)
+                _adapt_config(each, staging)
+                write_card(staging, card_facts(each))
+                lock = make_lock(
+                    staging,
+                    target=target,
+                    recipe=each.recipe.model_dump(mode="json"),
+                    root=plan.root,
+                    inputs=locked,
+                    overrides=overrides,
+                    command=command,
+                    known=known,
+                )
+                write_lock(staging, lock)
+                locks.append(lock)
+                progress(ProgressEvent("write configs, cards and locks", len(locks), len(plans)))
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-    return lock
+    return locks
 
 
 def _refuse_inputs_inside(plan: MergePlan, target: Path) -> None:
@@ -84,149 +162,126 @@ def _refuse_inputs_inside(plan: MergePlan, target: Path) -> None:
             f"{target}: the output would replace the recipe's own folder",
             "choose another output (--set output=…)",
         )
-    for checkpoint in (plan.base, *plan.models):
-        folder = checkpoint.folder.resolve()
-        if folder == place or place in folder.parents:
+    for each in _inputs(plan):
+        folders = {path.parent.resolve() for path in each.files.values()}
+        if any(folder == place or place in folder.parents for folder in folders):
             raise InputError(
-                f"{target}: the output would replace the input {checkpoint.source}",
+                f"{target}: the output would replace the input {each.source}",
                 "choose another output (--set output=…)",
             )
 
 
-def _write_weights(plan: MergePlan, staging: Path, progress: Progress) -> None:
-    write_tensors(
-        staging,
-        [TensorSpec(row.stored_name, row.shape, row.dtype) for row in plan.rows],
-        merged_tensors(plan, progress),
-        max_shard_bytes=int(plan.recipe.max_shard_size_mb * 1_000_000),
-    )
+def _write_weights(
+    plan: MergePlan,
+    stagings: Sequence[Path],
+    scales: Sequence[float | None],
+    progress: Progress,
+    executor: ThreadPoolExecutor,
+) -> list[Mapping[str, str]]:
+    """Write the weights into each folder, and return the sha256 of each folder's files."""
+    specs = [TensorSpec(row.stored_name, row.shape, row.dtype) for row in plan.rows]
+    limit = int(plan.recipe.max_shard_size_mb * 1_000_000)
+    with contextlib.ExitStack() as stack:
+        writers: list[TensorWriter] = [
+            stack.enter_context(open_writer(folder, specs, max_shard_bytes=limit))
+            for folder in stagings
+        ]
+        for name, bits in merged_bits(plan, scales, writers[0].order, progress):
+            if len(writers) == 1:
+                writers[0].write(name, bits[0])
+                continue
+            jobs = [
+                executor.submit(writer.write, name, each)
+                for writer, each in zip(writers, bits, strict=True)
+            ]
+            for job in jobs:
+                job.result()
+            del bits
+    return [writer.digests for writer in writers]
 
 
-def _set_config_dtype(plan: MergePlan, staging: Path) -> None:
-    """Let ``config.json`` name the output's dtype where it named the base's."""
+def _adapt_config(plan: MergePlan, staging: Path) -> None:
+    """Let ``config.json`` name the output's dtype and number of layers where it named the base's.
+
+    ``stack`` changes the number of layers: every count in the config that was the base's.
+    """
     path = staging / "config.json"
-    if plan.recipe.dtype is None or not path.is_file():
+    if not path.is_file():
         return
     config = json.loads(path.read_text(encoding="utf-8"))
-    stale = [
-        key
-        for key in ("torch_dtype", "dtype")
-        if config.get(key) is not None and config[key] != plan.recipe.dtype
-    ]
-    if stale:
-        write_json(path, {**config, **dict.fromkeys(stale, plan.recipe.dtype)})
+    changes: dict[str, object] = {}
+    if plan.recipe.dtype is not None:
+        changes |= dict.fromkeys(("torch_dtype", "dtype"), plan.recipe.dtype)
+    if (counts := plan.layer_counts) is not None:
+        keys = [key for key in _LAYER_COUNTS if config.get(key) == counts[0]]
+        changes |= dict.fromkeys(keys, counts[1])
+    changed = {
+        key: value
+        for key, value in changes.items()
+        if config.get(key) is not None and config[key] != value
+    }
+    if changed:
+        write_json(path, {**config, **changed})
 
 
-def _start_hashing(plan: MergePlan, executor: ThreadPoolExecutor) -> list[dict[str, Future[str]]]:
-    """Hash the files of base and models, in this order, while the merge reads the same files."""
-    return [
-        {name: executor.submit(sha256_of_file, path) for name, path in _files(checkpoint)}
-        for checkpoint in (plan.base, *plan.models)
-    ]
+@dataclass(frozen=True)
+class _Input:
+    """Something that the merge reads: as the lock tells it, and its files."""
+
+    name: str
+    source: str
+    digest: str
+    files: Mapping[str, Path]
 
 
-def _files(checkpoint: Checkpoint) -> list[tuple[str, Path]]:
-    """Return the files that were read, the input's card with its licence among them."""
-    files = {path.relative_to(checkpoint.folder).as_posix(): path for path in checkpoint.files()}
-    card = checkpoint.folder / CARD_NAME
-    if card.is_file():
-        files[CARD_NAME] = card
-    return sorted(files.items())
-
-
-def _locked_inputs(
-    plan: MergePlan, hashing: Sequence[Mapping[str, Future[str]]]
-) -> list[LockedInput]:
-    sources = [("base", plan.recipe.base, plan.base)]
+def _inputs(plan: MergePlan) -> Iterator[_Input]:
+    yield _Input("base", plan.base_source, plan.base.digest(), _files(plan.base))
     for i, (entry, model) in enumerate(zip(plan.recipe.models, plan.models, strict=True)):
-        sources.append((f"models[{i}]", entry.model, model))
+        adapter, statistics = model.adapter, model.statistics
+        name = f"models[{i}]"
+        if adapter is not None and model.is_adapter_of_base:
+            yield _Input(
+                name, entry.model, model.digest, _relative(adapter.folder, adapter.files())
+            )
+        else:
+            yield _Input(name, entry.model, model.checkpoint.digest(), _files(model.checkpoint))
+        if adapter is not None and entry.adapter is not None:
+            files = _relative(adapter.folder, adapter.files())
+            yield _Input(f"{name}.adapter", entry.adapter, adapter.digest(), files)
+        if statistics is not None and entry.statistics is not None:
+            files = _relative(statistics.path.parent, statistics.files())
+            yield _Input(f"{name}.statistics", entry.statistics, statistics.model_digest, files)
+
+
+def _files(checkpoint: Checkpoint) -> dict[str, Path]:
+    """Return the files that were read, the input's card with its licence among them."""
+    card = checkpoint.folder / CARD_NAME
+    return _relative(checkpoint.folder, [*checkpoint.files(), *([card] if card.is_file() else [])])
+
+
+def _relative(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
+
+
+def _start_hashing(
+    inputs: Sequence[_Input], executor: ThreadPoolExecutor
+) -> list[dict[str, Future[str]]]:
+    """Hash the files of the inputs, in this order, while the merge reads the same files."""
+    return [
+        {name: executor.submit(sha256_of_file, path) for name, path in each.files.items()}
+        for each in inputs
+    ]
+
+
+def _locked(
+    inputs: Sequence[_Input], hashing: Sequence[Mapping[str, Future[str]]]
+) -> list[LockedInput]:
     return [
         LockedInput(
-            name=name,
-            source=source,
-            content_digest=checkpoint.digest(),
+            name=each.name,
+            source=each.source,
+            content_digest=each.digest,
             files={file: digest.result() for file, digest in files.items()},
         )
-        for (name, source, checkpoint), files in zip(sources, hashing, strict=True)
+        for each, files in zip(inputs, hashing, strict=True)
     ]
-
-
-def _card_facts(plan: MergePlan) -> CardFacts:
-    recipe = plan.recipe
-    count = f"{len(plan.models)} model" + ("s" if len(plan.models) > 1 else "")
-    return CardFacts(
-        title=Path(recipe.output).name,
-        relation="merge",
-        summary=(
-            f"{count} merged into `{recipe.base}` by {recipe.method.name} at {_scale_text(plan)}. "
-            f"{_actions_text(plan)}"
-        ),
-        inputs=(
-            _card_input(plan, "base", recipe.base, plan.base, None),
-            *(
-                _card_input(plan, "model", entry.model, model, entry.weight)
-                for entry, model in zip(recipe.models, plan.models, strict=True)
-            ),
-        ),
-        method=(
-            f"θ = θ_base + λ · Δ with Δ by `{recipe.method.name}`: {_first_line(recipe.method)} "
-            f"Source: {type(recipe.method).reference}. Computed in float64 and rounded once."
-        ),
-        recipe=recipe.model_dump(mode="json"),
-        tags=("merge", recipe.method.name.replace("_", "-")),
-        sections=tuple(_sections(plan)),
-    )
-
-
-def _card_input(
-    plan: MergePlan, role: str, source: str, checkpoint: Checkpoint, weight: float | None
-) -> CardInput:
-    return CardInput(
-        role=role,
-        source=source,
-        content_digest=checkpoint.digest(),
-        license=read_license(checkpoint.folder, source),
-        on_hub=not (plan.root / Path(source).expanduser()).exists(),
-        weight=weight,
-    )
-
-
-def _scale_text(plan: MergePlan) -> str:
-    scale = plan.recipe.scale
-    if not isinstance(scale, Scale):
-        return f"λ = {scale:g}"
-    parts = [f"{each.scale:g} for `{each.match}`" for each in scale.overrides]
-    return ", ".join([f"λ = {scale.default:g}", *parts])
-
-
-def _actions_text(plan: MergePlan) -> str:
-    merged = sum(row.action == "merge" for row in plan.rows)
-    parts = [
-        f"{len(names)} copied from the base ({reason})" for reason, names in _copied(plan).items()
-    ]
-    return f"Tensors: {', '.join([f'{merged} merged', *parts])}."
-
-
-def _sections(plan: MergePlan) -> Iterator[tuple[str, str]]:
-    if copied := _copied(plan):
-        lines = [f"- {reason}: {_listed(names)}" for reason, names in copied.items()]
-        yield "Copied from the base", "\n".join(lines)
-    if plan.notes:
-        yield "Notes", "\n".join(f"- {note}" for note in plan.notes)
-
-
-def _copied(plan: MergePlan) -> dict[str, list[str]]:
-    """Return the names of the copied tensors by the reason why, sorted."""
-    names: dict[str, list[str]] = {}
-    for row in plan.rows:
-        if row.action == "copy":
-            names.setdefault(row.reason, []).append(row.stored_name)
-    return dict(sorted(names.items()))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
-
-
-def _first_line(method: object) -> str:
-    return (type(method).__doc__ or "").strip().splitlines()[0]

@@ -162,6 +162,13 @@ class MergeMethod(BaseModel, ABC):
     needs_statistics: ClassVar[tuple[str, ...]] = ()
     """Kinds of measured statistics that every model must bring."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Δ is elementwise and needs no survey."""
+        cls = type(self)
+        surveyed = (cls.survey, cls.survey_model) != (MergeMethod.survey, MergeMethod.survey_model)
+        return self.granularity == "element" and not surveyed
+
     def check_weights(self, weights: Sequence[float]) -> None:
         """Raise ``RecipeError`` when the method can't use these weights, before any work."""
 

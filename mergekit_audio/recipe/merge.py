@@ -27,6 +27,14 @@ class ModelEntry(Strict):
     statistics: str | None = None
     """What `cmerge measure` wrote of this model, for Fisher, RegMean and RegMean++."""
 
+    @property
+    def label(self) -> str:
+        """What the model is called: its ``name``, else the last part of its source."""
+        if self.name is not None:
+            return self.name
+        source = self.adapter or self.model
+        return source.rstrip("/").rsplit("/", 1)[-1].split("@", 1)[0]
+
 
 class LayerRange(Strict):
     """Layers `first` to `last` (both are in) of a model's main stack."""
@@ -115,9 +123,13 @@ class MergeRecipe(Strict):
     g · v / ‖v‖, factored again afterwards."""
     stack: list[StackSlice] = Field(default=[])
     """Layers of the output by their origin; empty: layer i of the output is layer i of each."""
+    unrelated: Literal["note", "error"] = "note"
+    """What to do when a model does not look as if it was trained from the base: say so, or stop."""
     allow_nonfinite: bool = False
     """Accept NaN and infinite values in the inputs instead of refusing them."""
     max_shard_size_mb: Annotated[FiniteFloat, Field(ge=0.001)] = 5000.0
     """Write shards of at most this many megabytes (10⁶ bytes) instead of one file."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the methods compute: `cpu` gives the same bytes everywhere, `cuda` needs a GPU."""
     output: OutputPath
     """The folder to write, relative to the recipe file."""

@@ -41,7 +41,9 @@ def is_floating(dtype: str) -> bool:
 def to_float64(bits: np.ndarray, dtype: str) -> np.ndarray:
     """Return stored floating-point values as float64, exactly; a new array."""
     if dtype.startswith("float8"):
-        return _float8_values(dtype)[bits]
+        table = _float8_values(dtype)
+        exact: np.ndarray = table[bits]
+        return exact
     with np.errstate(invalid="ignore"):  # signalling NaNs become quiet ones
         return to_values(bits, dtype).astype(np.float64)
 
@@ -51,7 +53,8 @@ def to_values(bits: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         return _bfloat16_to_float32(bits)
     if dtype.startswith("float8"):
-        return _float8_values(dtype)[bits].astype(np.float32)
+        exact: np.ndarray = _float8_values(dtype)[bits]
+        return exact.astype(np.float32)
     return bits
 
 

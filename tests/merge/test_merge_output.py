@@ -176,7 +176,7 @@ def test_progress_names_tensors_and_ends(tmp_path):
     events = []
     merge.run(merge.plan(recipe(), tmp_path), progress=events.append)
     tensors = [event for event in events if event.task == "merge tensors"]
-    assert tensors[0].note == "encoder.layer_norm.weight"
+    assert "encoder.layer_norm.weight" in {event.note for event in tensors}
     assert (tensors[-1].done, tensors[-1].total) == (12, 12)
 
 

@@ -1,0 +1,57 @@
+"""Do independent pieces of work on all cores and hand the results out in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    size_of: Callable[[T], int],
+    *,
+    workers: int,
+    window: int,
+) -> Iterator[R]:
+    """Yield ``function`` of each item in their order, computed ahead in threads.
+
+    Parameters
+    ----------
+    size_of
+        What an item counts in the window.
+    workers
+        Threads.
+    window
+        Work is started ahead as long as the sizes of what is not yet handed out sum to less.
+    """
+    with ThreadPoolExecutor(workers) as executor:
+        waiting: deque[tuple[int, Future[R]]] = deque()
+        ahead = 0
+        try:
+            for item in items:
+                waiting.append((size_of(item), executor.submit(function, item)))
+                ahead += waiting[-1][0]
+                while waiting and (ahead >= window or waiting[0][1].done()):
+                    size, future = waiting.popleft()
+                    yield future.result()
+                    del future
+                    ahead -= size
+            while waiting:
+                yield waiting.popleft()[1].result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
