@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mergekit_audio.cli.options import Json, NoProgress, Quiet
-from mergekit_audio.cli.output import Output, outline
+from mergekit_audio.cli.geometry import geometry_text
+from mergekit_audio.cli.options import Force, Json, NoProgress, Quiet
+from mergekit_audio.cli.output import Output, duration, outline, shown
 from mergekit_audio.cli.progress import reporting
-from mergekit_audio.errors import UsageError
+from mergekit_audio.errors import InputError, UsageError
 from mergekit_audio.progress import Progress, ProgressEvent
 
 if TYPE_CHECKING:
@@ -30,61 +32,119 @@ def inspect(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Compare with this checkpoint: sizes and cosines of the task vectors.",
+            help="Compare with this checkpoint: norms, cosines, sign conflicts, ranks, a λ range.",
+            show_default=False,
+        ),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw the comparison: .png, .svg or .pdf.",
             show_default=False,
         ),
     ] = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor too.")] = False,
+    no_rank: Annotated[
+        bool, typer.Option("--no-rank", help="Skip the effective ranks, which take longest.")
+    ] = False,
     allow_nonfinite: Annotated[
         bool, typer.Option("--allow-nonfinite", help="Count NaN and infinities, do not refuse.")
     ] = False,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
 ) -> None:
-    """Show what a checkpoint holds, or what training changed beside a base.
+    """Show what a checkpoint holds, or what training changed beside a base, and a range of λ.
 
-    Example: cmerge inspect runs/makam runs/lyra --base m-a-p/MERT-v1-95M
+    Example: cmerge inspect runs/makam runs/lyra --base m-a-p/MERT-v1-95M --figure geometry.png
     """
+    started = time.monotonic()
+    _check(models, base, figure, no_rank, force)
+    output = Output(as_json, quiet)
+    with reporting(enabled=not (quiet or no_progress)) as progress:
+        if base is None:
+            value = _contents(models[0], allow_nonfinite, progress)
+        else:
+            value = _geometry(models, base, allow_nonfinite, not no_rank, progress)
+        if figure is not None:
+            from mergekit_audio.report.geometry_figure import write_geometry_figure
+
+            write_geometry_figure(value, figure)
+    seconds = time.monotonic() - started
+    if base is None:
+        value = value if tensors else _without_tensors(value)
+        output.data(outline(value), value)
+        return
+    text = geometry_text(value, tensors=tensors)
+    value = _json_form(value if tensors else _without_tensors(value))
+    output.data(text, {**value, "wall_time_s": round(seconds, 3)})
+    compared = f"compared {len(models)} model{'s' if len(models) > 1 else ''} with {base}"
+    if figure is not None:
+        output.closing(compared, figure, seconds, f"look at {shown(figure)}")
+    else:
+        output.talk(f"{compared} in {duration(seconds)}; next: cmerge merge, or --figure FILE.png")
+
+
+def _check(
+    models: list[str], base: str | None, figure: Path | None, no_rank: bool, force: bool
+) -> None:
+    """Raise before any work is done when the options do not fit each other or the disk."""
     if base is None and len(models) > 1:
         raise UsageError(
             f"{len(models)} models without a base", "add --base MODEL, or inspect them one by one"
         )
-    with reporting(enabled=not (quiet or no_progress)) as progress:
-        value = _facts(models, base, allow_nonfinite, progress)
-    if not tensors:
-        value = _without_tensors(value)
-    Output(as_json, quiet).data(outline(_readable(value)), value)
+    if base is None and (figure is not None or no_rank):
+        option = "--figure" if figure is not None else "--no-rank"
+        raise UsageError(f"{option} without a base", "add --base MODEL: it is about task vectors")
+    if figure is None:
+        return
+    from mergekit_audio.report.geometry_figure import figure_format
+
+    figure_format(figure)
+    if figure.is_dir() or (figure.exists() and not force):
+        raise InputError(
+            f"{figure}: the {'folder' if figure.is_dir() else 'file'} already exists",
+            "give another name" if figure.is_dir() else "add --force to replace it",
+        )
 
 
-def _facts(
-    models: list[str], base: str | None, allow_nonfinite: bool, progress: Progress
-) -> dict[str, Any]:
-    from mergekit_audio.weights.checkpoint import Checkpoint
-    from mergekit_audio.weights.inspect import inspect_checkpoint, inspect_models, inspect_pair
+def _contents(model: str, allow_nonfinite: bool, progress: Progress) -> dict[str, Any]:
+    from mergekit_audio.weights.inspect import inspect_checkpoint
 
-    def opened(source: str) -> Checkpoint:
-        return Checkpoint.open(source, root=Path(), allow_nonfinite=allow_nonfinite)
-
-    total = len(models) + 1
-    if base is None:
-        progress(ProgressEvent("read tensors", 0, 1, models[0]))
-        value = inspect_checkpoint(opened(models[0]))
-        progress(ProgressEvent("read tensors", 1, 1))
-        return value
-    start = opened(base)
-    pairs = []
-    for done, model in enumerate(models):
-        progress(ProgressEvent("compare tensors", done, total, model))
-        pairs.append(inspect_pair(start, opened(model)))
-    if len(models) == 1:
-        value = pairs[0]
-    else:
-        progress(ProgressEvent("compare tensors", len(models), total, "with each other"))
-        relations = inspect_models(start, {model: opened(model) for model in models})
-        value = {"pairs": pairs, "relations": relations}
-    progress(ProgressEvent("compare tensors", total, total))
+    progress(ProgressEvent("read tensors", 0, 1, model))
+    value = inspect_checkpoint(_opened(model, allow_nonfinite))
+    progress(ProgressEvent("read tensors", 1, 1))
     return value
+
+
+def _geometry(
+    models: list[str], base: str, allow_nonfinite: bool, ranks: bool, progress: Progress
+) -> dict[str, Any]:
+    from mergekit_audio.weights.inspect import inspect_geometry
+
+    named: dict[str, Checkpoint] = {}
+    for model in models:
+        again = 1
+        while (name := model if again == 1 else f"{model} ({again})") in named:
+            again += 1
+        named[name] = _opened(model, allow_nonfinite)
+    start = _opened(base, allow_nonfinite)
+    return inspect_geometry(start, named, ranks=ranks, progress=progress)
+
+
+def _opened(source: str, allow_nonfinite: bool) -> Checkpoint:
+    from mergekit_audio.weights.checkpoint import Checkpoint
+
+    return Checkpoint.open(source, root=Path(), allow_nonfinite=allow_nonfinite)
+
+
+def _json_form(value: dict[str, Any]) -> dict[str, Any]:
+    """Return one model's facts at the top; several stay ``pairs`` and ``relations``."""
+    if len(value["pairs"]) > 1:
+        return value
+    return {**value["pairs"][0], "suggestion": value["suggestion"]}
 
 
 def _without_tensors(value: dict[str, Any]) -> dict[str, Any]:
@@ -92,18 +152,3 @@ def _without_tensors(value: dict[str, Any]) -> dict[str, Any]:
     if "pairs" in kept:
         kept["pairs"] = [_without_tensors(pair) for pair in kept["pairs"]]
     return kept
-
-
-def _readable(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts with one section a model, and square tables with names, for people."""
-    if "pairs" not in value:
-        return value
-    relations = value["relations"]
-    names = relations["models"]
-    shown: dict[str, Any] = {pair["tuned"]: pair for pair in value["pairs"]}
-    for key in ("cosine", "sign_conflict"):
-        shown[key] = [
-            {"model": name, **dict(zip(names, row, strict=True))}
-            for name, row in zip(names, relations[key], strict=True)
-        ]
-    return {**shown, "sum_to_mean_norm": relations["sum_to_mean_norm"]}
