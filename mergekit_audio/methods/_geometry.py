@@ -50,8 +50,27 @@ def weights_span(coefficients: Sequence[float]) -> Span:
     return Span(tuple(coefficients), math.fsum([*coefficients, -1.0]))
 
 
-def gram(slices: Slices, vectors: Callable[[TensorGroup], Array]) -> np.ndarray:
-    """Return Gᵢⱼ = ⟨xᵢ, xⱼ⟩ of a tensor's vectors, float64, shape ``[N, N]``.
+@dataclass(frozen=True)
+class Gram:
+    """What one pass over a tensor tells of its vectors x₁ … x_N.
+
+    Parameters
+    ----------
+    products
+        ⟨xᵢ, xⱼ⟩, float64, shape ``[N, N]``.
+    weights
+        The models' weights w₁ … w_K.
+    unchanged
+        Every model's tensor is the base's, element for element.
+    """
+
+    products: np.ndarray
+    weights: tuple[float, ...]
+    unchanged: bool
+
+
+def gram(slices: Slices, vectors: Callable[[TensorGroup], Array]) -> Gram:
+    """Return the inner products of a tensor's vectors, summed slice by slice.
 
     Parameters
     ----------
@@ -60,15 +79,17 @@ def gram(slices: Slices, vectors: Callable[[TensorGroup], Array]) -> np.ndarray:
     vectors
         x₁ … x_N of one slice, shape ``[N, *S]``.
     """
-    total: np.ndarray | None = None
+    found: Gram | None = None
     for group in slices:
         x = vectors(group)
         x = x.reshape(x.shape[0], -1) if x.ndim > 1 else x.reshape(-1, 1)
-        part = to_numpy(x @ x.T)
-        total = part if total is None else total + part
-    if total is None:
+        products = to_numpy(x @ x.T)
+        before = found or Gram(np.zeros_like(products), group.weights, True)
+        unchanged = before.unchanged and bool((group.models == group.base[None, ...]).all())
+        found = Gram(before.products + products, group.weights, unchanged)
+    if found is None:
         raise ValueError(f"{slices.name}: no slices")
-    return np.asarray(total)
+    return found
 
 
 def combination_norm(
@@ -80,11 +101,6 @@ def combination_norm(
         combined = weighted_sum(vectors(group), coefficients)
         total += float(group.xp.sum(combined * combined))
     return math.sqrt(total)
-
-
-def models_equal_base(slices: Slices) -> bool:
-    """Return whether every model's tensor is the base's, element for element."""
-    return all(bool((group.models == group.base[None, ...]).all()) for group in slices)
 
 
 def slerp_coefficients(products: np.ndarray, t: float) -> tuple[float, float, float]:
@@ -140,10 +156,10 @@ def nuslerp_coefficients(
 
 
 def multislerp_coefficients(
-    slices: Slices,
-    vectors: Callable[[TensorGroup], Array],
+    products: np.ndarray,
     weights: Sequence[float],
     eps: float,
+    norm: Callable[[Sequence[float]], float],
 ) -> tuple[float, ...]:
     """Return c₁ … c_K of Multi-SLERP, Σᵢ cᵢ xᵢ.
 
@@ -153,22 +169,22 @@ def multislerp_coefficients(
 
     Parameters
     ----------
-    slices
-        The tensor, slice by slice; read once more where the directions nearly cancel.
-    vectors
-        x₁ … x_K of one slice, shape ``[K, *S]``.
+    products
+        The Gram matrix of x₁ … x_K, shape ``[K, K]``.
     weights
         w₁ … w_K.
     eps
         What keeps the quotients finite.
+    norm
+        Measures ‖Σᵢ cᵢ xᵢ‖ on the vectors themselves; asked where the directions nearly cancel, so
+        that the matrix has not enough digits.
     """
-    products = gram(slices, vectors)
     w = np.asarray(weights, dtype=np.float64)
     norms = np.sqrt(np.clip(np.diagonal(products), 0.0, None))
     unit = w / (norms + eps)
     length = math.sqrt(max(float(unit @ products @ unit), 0.0))
     if length < _SMALLEST_GRAM_LENGTH:
-        length = combination_norm(slices, vectors, unit.tolist())
+        length = norm(unit.tolist())
     if length < eps:
         return tuple(w.tolist())
     return tuple((unit * (float(w @ norms) / length)).tolist())

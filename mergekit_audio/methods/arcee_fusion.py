@@ -18,6 +18,8 @@ class ArceeFusion(MergeMethod):
     quartiles of I are taken over the tensor, by order (no interpolation): of all its elements up
     to 10⁶, above that of 10⁶ at equal distances (mergekit draws 10⁶ at random, so that its result
     changes from run to run). A tensor whose rows have one element has I = 0 and is the model's.
+    mergekit in float64 takes the same elements; in float32 its KL of small changes is mostly
+    rounding, and so are its choices near the threshold.
     """
 
     name: Literal["arcee_fusion"] = "arcee_fusion"

@@ -48,15 +48,15 @@ class Karcher(MergeMethod):
             Span,
             gram,
             karcher_coefficients,
-            models_equal_base,
             weights_span,
         )
 
-        weights = next(iter(slices)).weights
-        if len(weights) == 1 or models_equal_base(slices):
-            return Span((1.0, *(0.0 for _ in weights[1:])))
-        products = gram(slices, lambda group: group.models)
-        return weights_span(karcher_coefficients(products, weights, self.max_iter, self.tol))
+        found = gram(slices, lambda group: group.models)
+        if len(found.weights) == 1 or found.unchanged:
+            return Span((1.0, *(0.0 for _ in found.weights[1:])))
+        return weights_span(
+            karcher_coefficients(found.products, found.weights, self.max_iter, self.tol)
+        )
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = Σᵢ cᵢ θᵢ − θ_base, float64, shape ``[*S]``."""

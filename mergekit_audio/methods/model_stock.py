@@ -47,7 +47,7 @@ class ModelStock(MergeMethod):
 
         if self.filter_wise and len(slices.shape) > 1:
             return None
-        products = gram(slices, lambda group: group.task_vectors)
+        products = gram(slices, lambda group: group.task_vectors).products
         return float(interpolation_ratio(products, self.semantics == "mergekit"))
 
     def merge_tensor(self, group: TensorGroup) -> Array:

@@ -54,26 +54,33 @@ class Multislerp(MergeMethod):
         """Return the models' coefficients, from the inner products of the whole tensor."""
         from mergekit_audio.methods._geometry import (
             Span,
-            models_equal_base,
+            combination_norm,
+            gram,
             multislerp_coefficients,
             weights_span,
         )
 
-        weights = next(iter(slices)).weights
+        found = gram(slices, self._vectors)
+        weights = found.weights
         if len(weights) == 1:
             return Span((1.0,))
         if self.normalize_weights:
             total = math.fsum(weights)
             weights = tuple(weight / total for weight in weights)
-        if self.on == "task_vectors":
-            return Span(
-                multislerp_coefficients(slices, lambda x: x.task_vectors, weights, self.eps)
-            )
-        if self.normalize_weights and models_equal_base(slices):
+        if found.unchanged and self.anchored:
             return Span(weights)
-        return weights_span(multislerp_coefficients(slices, lambda x: x.models, weights, self.eps))
+        coefficients = multislerp_coefficients(
+            found.products,
+            weights,
+            self.eps,
+            lambda each: combination_norm(slices, self._vectors, each),
+        )
+        return Span(coefficients) if self.on == "task_vectors" else weights_span(coefficients)
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = Σᵢ cᵢ xᵢ (− θ_base), float64, shape ``[*S]``."""
         span: Span = group.survey
         return span.apply(group)
+
+    def _vectors(self, group: TensorGroup) -> Array:
+        return group.task_vectors if self.on == "task_vectors" else group.models

@@ -44,9 +44,9 @@ class Slerp(MergeMethod):
         """Return the coefficients of a and b, from norms and angle of the whole tensor."""
         from mergekit_audio.methods._geometry import Span, gram, slerp_coefficients
 
-        first, second, excess = slerp_coefficients(gram(slices, _ends), self.t)
-        alone = len(next(iter(slices)).weights) == 1
-        return Span((second,) if alone else (first, second), excess)
+        found = gram(slices, _ends)
+        first, second, excess = slerp_coefficients(found.products, self.t)
+        return Span((second,) if len(found.weights) == 1 else (first, second), excess)
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = cₐ a + c_b b − θ_base, float64, shape ``[*S]``."""
