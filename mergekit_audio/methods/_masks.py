@@ -22,28 +22,6 @@ def require_task(method: str, task: str, labels: Sequence[str]) -> None:
     )
 
 
-def tall_mask(
-    vectors: Array, merged: Array, model: int, mask_scale: float, xp: ModuleType
-) -> Array:
-    """Return [abs(tᵢ) > mask_scale · abs(t − tᵢ)], bool, shape ``[*S]``.
-
-    Parameters
-    ----------
-    vectors
-        t₁ … t_K, float64, shape ``[K, *S]``.
-    merged
-        t, the multi-task vector, float64, shape ``[*S]``.
-    model
-        i, from 0.
-    mask_scale
-        λ_t: the larger, the fewer places.
-    xp
-        The arrays' namespace.
-    """
-    own = vectors[model, ...]
-    return xp.abs(own) > mask_scale * xp.abs(merged - own)
-
-
 def keep_largest(values: Array, density: float, xp: ModuleType) -> Array:
     """Return ``values`` with all but the ⌊density · size⌋ (at least 1) largest magnitudes 0.
 

@@ -18,7 +18,9 @@ _MARGIN = 6.0  # standard deviations of the guess on each side
 _WIDENING = 8.0  # of the margin after a miss
 
 Scores = Callable[[TensorGroup], Array]
-"""From a slice to its values, float64, shape ``[K, …]``."""
+"""From a slice to its values, float64, shape ``[K, …]``, as many as elements or fewer."""
+Ranks = Callable[[int, int], Sequence[Sequence[int]]]
+"""From (number of models, number of values of each) to the ranks of each model."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,10 @@ class _Count:
     inside: np.ndarray
 
 
-def count_elements(tensors: Tensors) -> int:
-    """Return the number of elements of all tensors."""
-    return sum(tensors.map(lambda slices: math.prod(slices.shape)))
-
-
 def order_statistics(
-    tensors: Tensors, scores: Scores, ranks: Sequence[Sequence[int]], sample: int = _SAMPLE
+    tensors: Tensors, scores: Scores, ranks: Ranks, sample: int = _SAMPLE
 ) -> list[list[float]]:
-    """Return for each model its values of the given ranks over all tensors; rank 0 is the smallest.
+    """Return for each model its values of certain ranks over all tensors; rank 0 is the smallest.
 
     A regular sample of about ``sample`` values of each model brackets each statistic; a second pass
     counts what lies below and at the ends of the bracket and sorts only what lies inside. Where the
@@ -64,17 +61,22 @@ def order_statistics(
     scores
         The values, finite, in which ranks are counted.
     ranks
-        For each model the ranks asked for, each from 0 to the number of elements less 1.
+        From the numbers of models and of values to the ranks asked for, each from 0 to the number
+        of values less 1. Not called, and the result is empty, where there is no value.
     sample
         About how many values of each model the guess is made from.
     """
-    total = count_elements(tensors)
-    stride = max(1, total // sample) | 1
-    parts = tensors.map(partial(_sampled, scores=scores, stride=stride, models=len(ranks)))
-    guesses = np.sort(np.concatenate(parts, axis=1), axis=1)
+    elements = sum(tensors.map(lambda slices: math.prod(slices.shape)))
+    stride = max(1, elements // sample) | 1
+    read = [each for each in tensors.map(partial(_sampled, scores=scores, stride=stride)) if each]
+    total = sum(size for size, _ in read)
+    if not total:
+        return []
+    guesses = np.sort(np.concatenate([values for _, values in read], axis=1), axis=1)
+    ranks_by_model = ranks(len(guesses), total)
     wanted = [
         _guess(guesses[model], _Bracket(model, rank, -math.inf, math.inf, _MARGIN), total)
-        for model, each in enumerate(ranks)
+        for model, each in enumerate(ranks_by_model)
         for rank in each
     ]
     found: dict[tuple[int, int], float] = {}
@@ -89,7 +91,7 @@ def order_statistics(
                 found[bracket.model, bracket.rank] = value
             else:
                 wanted.append(_guess(guesses[bracket.model], value, total))
-    return [[found[model, rank] for rank in each] for model, each in enumerate(ranks)]
+    return [[found[model, rank] for rank in each] for model, each in enumerate(ranks_by_model)]
 
 
 def _resolved(bracket: _Bracket, count: _Count) -> float | _Bracket:
@@ -107,13 +109,14 @@ def _resolved(bracket: _Bracket, count: _Count) -> float | _Bracket:
     return dataclasses.replace(bracket, low=bracket.high, high=math.inf, margin=margin)
 
 
-def _sampled(slices: Slices, scores: Scores, stride: int, models: int) -> np.ndarray:
-    """Return every ``stride``-th value of the flat tensor, shape ``[K, …]``."""
-    parts = [np.empty((models, 0))]
+def _sampled(slices: Slices, scores: Scores, stride: int) -> tuple[int, np.ndarray] | None:
+    """Return how many values a tensor has and every ``stride``-th, shape ``[K, …]``."""
+    size, parts = 0, []
     for group in slices:
         values = _flat(scores(group))
+        size += values.shape[1]
         parts.append(values[:, -group.start % stride :: stride].copy())
-    return np.concatenate(parts, axis=1)
+    return (size, np.concatenate(parts, axis=1)) if parts else None
 
 
 def _counted(slices: Slices, scores: Scores, brackets: Sequence[_Bracket]) -> list[_Count]:

@@ -28,12 +28,17 @@ class SpectralMethod(MergeMethod):
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ, float64, shape ``[*S]``: ``merge_matrices`` of wᵢ τᵢ, or their mean."""
-        xp, shape = group.xp, tuple(group.base.shape)
-        matrix_shape = as_matrix(shape, self.convolutions)
-        if matrix_shape is None:
+        matrices = self.matrices(group)
+        if matrices is None:
             return weighted_task_sum(group.base, group.models, group.weights) / len(group.weights)
-        matrices = xp.reshape(weighted_task_vectors(group), (len(group.weights), *matrix_shape))
-        return xp.reshape(self.merge_matrices(matrices, group), shape)
+        return group.xp.reshape(self.merge_matrices(matrices, group), tuple(group.base.shape))
+
+    def matrices(self, group: TensorGroup) -> Array | None:
+        """Return wᵢ τᵢ as matrices, float64, shape ``[K, m, n]``; None: the tensor is no matrix."""
+        shape = as_matrix(tuple(group.base.shape), self.convolutions)
+        if shape is None:
+            return None
+        return group.xp.reshape(weighted_task_vectors(group), (len(group.weights), *shape))
 
     @abstractmethod
     def merge_matrices(self, matrices: Array, group: TensorGroup) -> Array:

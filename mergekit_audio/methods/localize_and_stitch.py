@@ -32,14 +32,15 @@ class LocalizeAndStitch(MergeMethod):
 
     def survey_model(self, tensors: Tensors) -> list[float]:
         """Return for each model the smallest magnitude of its region."""
-        from mergekit_audio.methods._order_statistics import count_elements, order_statistics
+        from mergekit_audio.methods._order_statistics import order_statistics
 
         densities = self._densities(tensors)
-        size = count_elements(tensors)
-        if not size:
-            return []
-        ranks = [[size - max(1, int(density * size))] for density in densities]
-        return [each[0] for each in order_statistics(tensors, _magnitudes, ranks)]
+        found = order_statistics(
+            tensors,
+            _magnitudes,
+            lambda _, size: [[size - max(1, int(density * size))] for density in densities],
+        )
+        return [smallest for (smallest,) in found]
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ, float64, shape ``[*S]``."""

@@ -49,18 +49,14 @@ class Pcb(MergeMethod):
 
     def survey_model(self, tensors: Tensors) -> _Ranges | None:
         """Return the ends of all models' magnitudes and balances; None: nothing to merge."""
-        from mergekit_audio.methods._order_statistics import count_elements, order_statistics
+        from mergekit_audio.methods._order_statistics import order_statistics
 
-        count, size = _count_models(tensors), count_elements(tensors)
-        if not size:
+        magnitudes = order_statistics(tensors, _magnitudes, _tails)
+        if not magnitudes:
             return None
-        tail = int(size * _TAIL)
-        ends = (tail, max(tail, size - 1 - tail))
-        magnitudes = order_statistics(tensors, _magnitudes, [ends] * count)
         ranges = _Ranges(magnitudes)
-        cut = min(int((1 - self.ratio) * size), size - 1)
         balances = order_statistics(
-            tensors, lambda group: _balances(group, ranges)[1], [(cut, size - 1)] * count
+            tensors, lambda group: _balances(group, ranges)[1], self._upper_part
         )
         return _Ranges(magnitudes, balances)
 
@@ -79,6 +75,10 @@ class Pcb(MergeMethod):
             total = total + score * clipped[i, ...]
             scores = scores + score
         return total / xp.maximum(scores, xp.full_like(scores, _SMALLEST_SUM))
+
+    def _upper_part(self, models: int, size: int) -> list[tuple[int, int]]:
+        """Return the ranks of the smallest and largest balance that scores."""
+        return [(min(int((1 - self.ratio) * size), size - 1), size - 1)] * models
 
 
 def _magnitudes(group: TensorGroup) -> Array:
@@ -101,6 +101,7 @@ def _balances(group: TensorGroup, ranges: _Ranges) -> tuple[Array, Array]:
     return xp.stack(clipped), xp.stack(balances)
 
 
-def _count_models(tensors: Tensors) -> int:
-    counts = tensors.map(lambda slices: next((len(group.weights) for group in slices), 0))
-    return max(counts, default=0)
+def _tails(models: int, size: int) -> list[tuple[int, int]]:
+    """Return the ranks of the smallest and largest magnitude that is not clipped."""
+    tail = int(size * _TAIL)
+    return [(tail, size - 1 - tail)] * models

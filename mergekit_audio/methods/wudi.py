@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergekit_audio.methods._spectral import SpectralMethod
 from mergekit_audio.methods.base import Array, TensorGroup
 from mergekit_audio.methods.ops import weighted_sum
 
+_STEPS = (300, 1e-5)
 _MOMENTS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
 _SMALLEST_EIGENVALUE_RATIO = 1e-12
@@ -34,11 +35,17 @@ class Wudi(SpectralMethod):
         "Merging via Task Vectors, arXiv 2503.08099, section 4 and algorithm 1"
     )
     solver: Literal["adam", "exact"] = "adam"
-    """`adam`: the paper's steps; `exact`: the minimum, `steps` and `learning_rate` unused."""
-    steps: int = Field(default=300, ge=1)
+    """`adam`: the paper's steps; `exact`: the minimum, without steps."""
+    steps: int = Field(default=_STEPS[0], ge=1)
     """Steps of Adam."""
-    learning_rate: float = Field(default=1e-5, gt=0)
+    learning_rate: float = Field(default=_STEPS[1], gt=0)
     """The step size of Adam, in units of the weights."""
+
+    @model_validator(mode="after")
+    def _check_solver(self) -> Self:
+        if self.solver == "exact" and (self.steps, self.learning_rate) != _STEPS:
+            raise ValueError("`steps` and `learning_rate` need `solver: adam`; `exact` takes none")
+        return self
 
     def merge_matrices(self, matrices: Array, group: TensorGroup) -> Array:
         """Return the merged matrix ``[m, n]`` of wᵢ τᵢ, shape ``[K, m, n]``, float64."""

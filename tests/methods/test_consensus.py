@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from groups import make_group, merge, merge_sliced
+from groups import make_group, merge, merge_sliced, merge_tensors
+from pydantic import ValidationError
 from spectral_oracles import (
     assert_order_does_not_matter,
     cases,
@@ -12,11 +13,12 @@ from spectral_oracles import (
 
 from mergekit_audio.errors import RecipeError
 from mergekit_audio.methods.consensus import Consensus
+from mergekit_audio.methods.ties import Ties
 
 
-def oracle(group, minimum_count, mask_scale):
+def oracle(group, minimum_count, mask_scale, total=None):
     vectors = weighted(group)
-    total = sum(vectors)
+    total = sum(vectors) if total is None else total
     votes = sum((np.abs(own) > mask_scale * np.abs(total - own)).astype(int) for own in vectors)
     return total * (votes >= minimum_count)
 
@@ -37,6 +39,33 @@ def test_is_the_formula(shape, count, library, minimum_count, mask_scale):
     method = Consensus(minimum_count=minimum_count, mask_scale=mask_scale)
     delta = merge(method, make_group(shape, count, seed=3, library=library))
     np.testing.assert_allclose(delta, expected, atol=1e-12)
+
+
+@cases
+@counts
+@libraries
+def test_the_multi_task_vector_may_be_that_of_ties(shape, count, library):
+    group = make_group(shape, count, seed=3)
+    merged = merge(Ties(density=0.5, normalize=False), group)
+    expected = oracle(group, 1, 0.4, merged)
+    method = Consensus(inner="ties", density=0.5, minimum_count=1)
+    delta = merge(method, make_group(shape, count, seed=3, library=library))
+    np.testing.assert_allclose(delta, expected, atol=1e-12)
+
+
+def test_the_inner_ties_trims_over_the_whole_model():
+    groups = {name: make_group((5, 3), 3, seed, name=name) for seed, name in enumerate("abc")}
+    groups["b"].models[:] += 0.2
+    merged = merge_tensors(Ties(normalize=False), groups)
+    delta = merge_tensors(Consensus(inner="ties"), groups, 4)
+    for name, group in groups.items():
+        expected = oracle(group, 2, 0.4, merged[name])
+        np.testing.assert_allclose(delta[name], expected, atol=1e-12)
+
+
+def test_a_density_without_ties_is_refused():
+    with pytest.raises(ValidationError, match="inner: ties"):
+        Consensus(density=0.5)
 
 
 def test_slices_give_the_same_bits():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from groups import make_group, merge
+from groups import make_group, merge, merge_tensors
 from pydantic import ValidationError
 from spectral_oracles import (
     assert_order_does_not_matter,
@@ -60,6 +60,29 @@ def test_is_the_formula(shape, count, library, density):
     np.testing.assert_allclose(delta, expected, atol=1e-10)
 
 
+@libraries
+def test_the_share_is_counted_over_all_matrices(library):
+    shapes = {"a": (6, 9), "b": (5,), "c": (12, 3), "d": (1, 1, 4)}
+    groups = {
+        name: make_group(shape, 3, seed, name=name, library=library)
+        for seed, (name, shape) in enumerate(shapes.items())
+    }
+    groups["c"].models[:] *= 1.5  # larger blocks: more of the share
+    found = {name: blocks_of(weighted(groups[name])) for name in ("a", "c")}
+    merged = merge_tensors(Knots(), groups)
+    for i in range(3):
+        flat = np.sort(np.abs(np.concatenate([found[name][1][i].ravel() for name in found])))
+        for _, blocks in found.values():
+            blocks[i][np.abs(blocks[i]) < flat[-int(0.2 * len(flat))]] = 0
+    for name, (left, blocks) in found.items():
+        np.testing.assert_allclose(merged[name], left @ elected(blocks), atol=1e-10)
+    np.testing.assert_allclose(merged["b"], sum(weighted(groups["b"])) / 3, atol=1e-12)
+    alone = merge_tensors(Knots(scope="tensor"), groups)
+    for name in found:
+        np.testing.assert_allclose(alone[name], oracle(weighted(groups[name])), atol=1e-10)
+    assert not np.allclose(alone["a"], merged["a"])
+
+
 def test_one_model_whole_comes_back_as_it_is():
     group = make_group((6, 9), 1)
     own = group.weights[0] * (group.models[0] - group.base)
@@ -94,7 +117,9 @@ def test_the_order_of_the_models_does_not_matter(inner):
     assert_order_does_not_matter(Knots(inner=inner), make_group((9, 14), 3))
 
 
-@pytest.mark.parametrize("fields", [{"density": 0}, {"inner": "sum"}])
+@pytest.mark.parametrize(
+    "fields", [{"density": 0}, {"inner": "sum"}, {"inner": "dare_ties", "scope": "tensor"}]
+)
 def test_refuses_what_is_out_of_bounds(fields):
     with pytest.raises(ValidationError):
         Knots(**fields)

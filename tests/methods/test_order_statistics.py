@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mergekit_audio.methods._order_statistics import count_elements, order_statistics
+from mergekit_audio.methods._order_statistics import order_statistics
 from mergekit_audio.methods.base import TensorGroup
 
 
@@ -32,8 +32,12 @@ class Pile:
 def statistics(values, ranks, *, sample, size=17):
     pieces = [Pieces(each, size) for each in np.array_split(values, 3, axis=1)]
     tensors = Pile(*pieces)
-    assert count_elements(tensors) == values.shape[1]
-    found = order_statistics(tensors, lambda group: group.models, ranks, sample)
+
+    def asked(models, count):
+        assert (models, count) == values.shape
+        return ranks
+
+    found = order_statistics(tensors, lambda group: group.models, asked, sample)
     return found, pieces[0].readings
 
 
@@ -58,6 +62,17 @@ def test_is_what_a_sort_gives(kind, sample):
 
 def test_one_element():
     assert statistics(np.array([[3.0]]), [[0, 0]], sample=5)[0] == [[3.0, 3.0]]
+
+
+def test_values_may_be_fewer_than_elements():
+    pieces = [Pieces(np.arange(20.0).reshape(2, 10), 4), Pieces(np.ones((2, 6)), 4)]
+
+    def scores(group):
+        return group.models[:, group.models[0] > 2]  # none of the second piece
+
+    found = order_statistics(Pile(*pieces), scores, lambda models, count: [[0], [count - 1]])
+    assert found == [[3.0], [19.0]]
+    assert order_statistics(Pile(pieces[1]), scores, lambda models, count: [[0], [0]]) == []
 
 
 def test_reads_the_model_twice_and_holds_little():

@@ -37,6 +37,15 @@ def test_is_the_formula(shape, count, library, mask_scale):
     np.testing.assert_allclose(delta, expected, atol=1e-12)
 
 
+@libraries
+def test_the_multi_task_vector_may_be_that_of_ties(library):
+    # the larger half of each: (4, 0, -3, 0) and (-1, 0, 0, 2); agreeing with the sign of the sum
+    # (3, 0, -3, 2): t = (4, 0, -3, 2); the first model speaks in the first three places
+    group = of_task_vectors([4, 1, -3, 0.1], [-1, 0.5, -0.5, 2], library=library)
+    delta = merge(TallMask(task="m0", inner="ties", density=0.5), group)
+    np.testing.assert_allclose(delta, [4, 0, -3, 0])
+
+
 def test_slices_give_the_same_bits():
     group, method = make_group((7, 5), 3), TallMask(task="m1")
     assert np.array_equal(merge_sliced(method, group, 4), merge(method, group))

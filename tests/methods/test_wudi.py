@@ -106,7 +106,10 @@ def test_the_order_of_the_models_does_not_matter(solver):
     assert_order_does_not_matter(Wudi(solver=solver), make_group((9, 6), 3))
 
 
-@pytest.mark.parametrize("fields", [{"steps": 0}, {"learning_rate": 0}, {"solver": "sgd"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"steps": 0}, {"learning_rate": 0}, {"solver": "sgd"}, {"solver": "exact", "steps": 3}],
+)
 def test_refuses_what_is_out_of_bounds(fields):
     with pytest.raises(ValidationError):
         Wudi(**fields)
