@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +88,6 @@ def _drawn(value: Mapping[str, Any]) -> Figure:
 
     relations, pairs = value["relations"], value["pairs"]
     names = short_names(relations["models"])
-    layers = relations["layer_order"]
     curves = [("relative_norm", "‖τ‖ / ‖θ‖ by layer")]
     if any(pair["total"]["effective_rank"] is not None for pair in pairs):
         curves.append(("effective_rank_share", "effective rank / full rank, mean of a layer"))
@@ -98,7 +99,7 @@ def _drawn(value: Mapping[str, Any]) -> Figure:
     shared: Axes | None = None
     for row, (key, title) in enumerate(curves):
         axes = figure.add_subplot(grid[row, :], sharex=shared)
-        _curves(axes, pairs, names, layers, key)
+        _curves(axes, value, names, key)
         axes.set_title(title)
         if shared is None:
             shared = axes
@@ -130,30 +131,32 @@ def _headline(value: Mapping[str, Any], names: Sequence[str]) -> str:
     told = f"{len(names)} model{'s' if len(names) > 1 else ''} beside {base}"
     if suggestion["low"] is None:
         return told
-    growth = f"‖Σ τ‖ = {suggestion['growth']:.2f} · mean ‖τ‖"
-    return f"{told}: {growth}, λ from {suggestion['low']:.3g} to {suggestion['high']:.3g}"
+    size = f"‖Σ τ‖ = {suggestion['growth']:.2f} · mean ‖τ‖"
+    if len(names) == 1:
+        size = f"‖τ‖ = {suggestion['sum_norm']:.3g}"
+    return f"{told}: {size}, λ from {suggestion['low']:.3g} to {suggestion['high']:.3g}"
 
 
-def _curves(
-    axes: Axes,
-    pairs: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    layers: Sequence[str],
-    key: str,
-) -> None:
-    nothing = float("nan")
-    for place, (name, pair) in enumerate(zip(names, pairs, strict=True)):
+def _curves(axes: Axes, value: Mapping[str, Any], names: Sequence[str], key: str) -> None:
+    """Draw one line a model, broken where another part of the model begins."""
+    layers = value["relations"]["layer_order"]
+    part_of = {group["name"]: group["part"] for group in value["relations"]["groups"]}
+    starts = [at for at in range(1, len(layers)) if part_of[layers[at]] != part_of[layers[at - 1]]]
+    for place, (name, pair) in enumerate(zip(names, value["pairs"], strict=True)):
         by_layer = {group["name"]: group[key] for group in pair["groups"]}
-        heights = [nothing if by_layer[one] is None else by_layer[one] for one in layers]
-        axes.plot(
-            range(len(layers)),
-            heights,
-            color=COLOURS[place % len(COLOURS)],
-            marker=MARKERS[place % len(MARKERS)],
-            markersize=4,
-            linewidth=1,
-            label=name,
-        )
+        heights = [math.nan if by_layer[one] is None else by_layer[one] for one in layers]
+        for begin, end in itertools.pairwise([0, *starts, len(layers)]):
+            axes.plot(
+                range(begin, end),
+                heights[begin:end],
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+                markersize=4,
+                linewidth=1,
+                label=name if begin == 0 else None,
+            )
+    for start in starts:
+        axes.axvline(start - 0.5, color="#cccccc", linewidth=0.6)
     step = max(1, -(-len(layers) // MOST_LAYERS))
     places = list(range(0, len(layers), step))
     axes.set_xticks(places, [layers[at] for at in places], rotation=90, fontsize=6.5)
@@ -168,8 +171,7 @@ def _matrix(
     low: float,
     colours: str,
 ) -> AxesImage:
-    nothing = float("nan")
-    values = [[nothing if cell is None else cell for cell in row] for row in table]
+    values = [[math.nan if cell is None else cell for cell in row] for row in table]
     image = axes.imshow(values, cmap=colours, vmin=low, vmax=1.0)
     places = range(len(names))
     axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")

@@ -136,6 +136,7 @@ class Comparison:
         total = Sums.total([self.sums[name] for name in names], len(self.models))
         norms = [_root(value) for value in np.diagonal(total.products).tolist()]
         sum_norm = _root(float(np.sum(total.products)))
+        base_norm = _root(total.base_squares)
         mean_norm = math.fsum(norms) / len(norms) if norms else 0.0
         squares = np.diagonal(total.products)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -143,6 +144,7 @@ class Comparison:
             conflict = total.opposite / total.changed
         return {
             "norms": [number(norm) for norm in norms],
+            "relative_norms": [number(_relative(norm, base_norm)) for norm in norms],
             "sum_norm": number(sum_norm),
             "growth": [number(sum_norm / norm) if norm else None for norm in norms],
             "sum_to_mean_norm": number(sum_norm / mean_norm) if mean_norm else None,

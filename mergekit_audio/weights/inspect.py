@@ -141,12 +141,13 @@ def inspect_pair(base: Checkpoint, tuned: Checkpoint) -> dict[str, Any]:
 def inspect_models(base: Checkpoint, models: Mapping[str, Checkpoint]) -> dict[str, Any]:
     """Return how the task vectors of several models lie to each other.
 
-    In all, by ``parts`` and by ``groups``: ``norms`` are ‖τᵢ‖. ``sum_norm`` is ‖Σ τ‖; ``growth[i]``
-    is ‖Σ τ‖ / ‖τᵢ‖ and ``sum_to_mean_norm`` ‖Σ τ‖ over the mean ‖τ‖: K for parallel task vectors,
-    √K for orthogonal ones. ``cosine[i][j]`` is None where a task vector is zero.
-    ``sign_conflict[i][j]`` is the share of values with opposite signs among those that both models
-    changed, ``sign_disagreement`` the share with both signs among those that two or more models
-    changed; None where there are none.
+    In all, by ``parts`` and by ``groups``: ``norms`` are ‖τᵢ‖ and ``relative_norms``
+    ‖τᵢ‖ / ‖θ_base‖. ``sum_norm`` is ‖Σ τ‖; ``growth[i]`` is ‖Σ τ‖ / ‖τᵢ‖ and ``sum_to_mean_norm``
+    ‖Σ τ‖ over the mean ‖τ‖: K for parallel task vectors, √K for orthogonal ones. ``cosine[i][j]``
+    is None where a task vector is zero. ``sign_conflict[i][j]`` is the share of values with
+    opposite signs among those that both models changed, ``sign_disagreement`` the share with both
+    signs among those that two or more models changed; None where there are none. ``layer_order``
+    names the groups as signals pass them: front, positional, stacks, other.
 
     Parameters
     ----------

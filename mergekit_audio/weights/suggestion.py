@@ -9,6 +9,7 @@ from typing import Any
 UNEVEN_NORMS = 2.0
 """A largest ‖τ‖ beyond this many times the smallest is worth a word."""
 GRID_POINTS = 5
+_STRANGER = 1.0  # ‖τ‖ / ‖θ_base‖
 _SAME_COSINE = 0.9999
 _OPPOSED_COSINE = -0.05
 _CHANCE = 0.4  # of signs that conflict: independent task vectors reach 0.5
@@ -122,6 +123,12 @@ def _cautions(
         f"{name} does not differ from the base"
         for name, norm in zip(names, norms, strict=True)
         if not norm
+    ]
+    cautions += [
+        f"the task vector of {names[i]} is {relations['relative_norms'][i]:.2f} times as large as "
+        "the base's weights: was the model trained from this base?"
+        for i in active
+        if (relations["relative_norms"][i] or 0.0) > _STRANGER
     ]
     largest = max(active, key=lambda place: norms[place])
     smallest = min(active, key=lambda place: norms[place])

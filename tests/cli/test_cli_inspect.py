@@ -15,7 +15,15 @@ SIZE_KEYS = [
     *("matrices", "effective_rank", "effective_rank_share", "stable_rank"),
 ]
 RELATION_KEYS = [
-    *("norms", "sum_norm", "growth", "sum_to_mean_norm", "cosine", "sign_conflict"),
+    *(
+        "norms",
+        "relative_norms",
+        "sum_norm",
+        "growth",
+        "sum_to_mean_norm",
+        "cosine",
+        "sign_conflict",
+    ),
     "sign_disagreement",
 ]
 SUGGESTION_KEYS = [

@@ -70,3 +70,17 @@ def test_one_model_and_none(tmp_path: Path) -> None:
     nothing = suggestion(tmp_path, [0.0])
     assert nothing["low"] is None
     assert nothing["grid"] == []
+
+
+def test_a_model_of_another_base_is_doubted(tmp_path: Path) -> None:
+    for name, values in (("base", [1.0, 0.0]), ("kin", [1.0, 0.5]), ("stranger", [0.0, 1.0])):
+        save_file({"w": torch.tensor(values)}, tmp_path / f"{name}.safetensors")
+    base, kin, stranger = (
+        Checkpoint.open(f"{name}.safetensors", root=tmp_path)
+        for name in ("base", "kin", "stranger")
+    )
+    relations = inspect_models(base, {"kin": kin, "stranger": stranger})
+    assert relations["relative_norms"] == pytest.approx([0.5, 2**0.5])
+    doubts = [each for each in suggest_scale(relations)["cautions"] if "this base?" in each]
+    assert len(doubts) == 1
+    assert doubts[0].startswith("the task vector of stranger is 1.41 times")
