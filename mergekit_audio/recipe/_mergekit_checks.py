@@ -64,11 +64,10 @@ def references(recipe: MergekitRecipe) -> list[ModelReference]:
 def notes(recipe: MergekitRecipe) -> list[str]:
     """Return what the user should know of the difference between mergekit and us."""
     found = []
-    half = [name for name in (recipe.dtype, recipe.out_dtype) if name and "float32" not in name]
-    if half:
+    if recipe.dtype is not None and recipe.dtype.endswith("float16"):
         found.append(
-            "sums are in float64 and cast once at the end: mergekit's `dtype: "
-            f"{recipe.dtype or recipe.out_dtype}` rounds on the way, so last bits may differ"
+            f"sums are in float64 and cast once at the end: mergekit's `dtype: {recipe.dtype}` "
+            "rounds inputs and sums on the way, so that last places differ"
         )
     used = {name for settings in _settings(recipe) for name in settings}
     if "int8_mask" in used:
@@ -115,9 +114,10 @@ def _settings(recipe: MergekitRecipe) -> Iterator[Parameters]:
 
 def _problems(value: dict[str, Any]) -> Iterator[tuple[Path, str, bool]]:
     """Yield what the models do not check: path, problem, whether the key is meant."""
-    for key in ("dtype", "out_dtype"):
-        if value.get(key) in ("float64", "torch.float64"):
-            yield (key,), "float64 can't be written here: sums are in float64 all the same", False
+    written = "out_dtype" if value.get("out_dtype") is not None else "dtype"
+    if value.get(written) in ("float64", "torch.float64"):
+        problem = "float64 can't be written; sums are in float64 anyway: add out_dtype: float32"
+        yield (written,), problem, False
     yield from _one_content(value, (), _CONTENTS)
     modules = value.get("modules")
     for name, module in modules.items() if isinstance(modules, dict) else ():
