@@ -28,34 +28,44 @@ def discover(family: str) -> dict[str, type[Any]]:
     TypeError
         A module holds no such class, or more than one (a bug of the plug-in).
     """
+    return {name: lookup(family, name) for name in names(family)}
+
+
+@functools.cache
+def names(family: str) -> tuple[str, ...]:
+    """Return the names of a family's plug-ins, sorted, without importing them."""
     package = importlib.import_module(f"mergekit_audio.{family}")
-    found: dict[str, type[Any]] = {}
-    for module_info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-        if module_info.name.startswith("_") or module_info.name in NOT_PLUGINS:
-            continue
-        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
-        classes = [
-            value
-            for value in vars(module).values()
-            if isinstance(value, type)
-            and value.__module__ == module.__name__
-            and _plugin_name(value) == module_info.name
-        ]
-        if len(classes) != 1:
-            raise TypeError(f"{module.__name__}: expected one plug-in class, found {len(classes)}")
-        found[module_info.name] = classes[0]
-    return found
+    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in modules if not name.startswith("_") and name not in NOT_PLUGINS)
 
 
+@functools.cache
 def lookup(family: str, name: str) -> type[Any]:
-    """Return one plug-in class, or raise ``UsageError`` with the nearest name."""
-    plugins = discover(family)
-    if name not in plugins:
+    """Import and return one plug-in class.
+
+    Raises
+    ------
+    UsageError
+        There is no such plug-in; with the nearest name.
+    TypeError
+        The module holds no plug-in class, or more than one (a bug of the plug-in).
+    """
+    known = names(family)
+    if name not in known:
         raise UsageError(
-            f"{name!r} is not one of the {family}: {', '.join(plugins)}",
-            did_you_mean(name, plugins),
+            f"{name!r} is not one of the {family}: {', '.join(known)}", did_you_mean(name, known)
         )
-    return plugins[name]
+    module = importlib.import_module(f"mergekit_audio.{family}.{name}")
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and _plugin_name(value) == name
+    ]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__name__}: expected one plug-in class, found {len(classes)}")
+    return classes[0]
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from mergekit_audio import registry
 
@@ -35,7 +43,8 @@ class Plugin:
     """Annotation of a field that holds a plug-in of one family, told apart by its ``name``.
 
     ``method: Annotated[MergeMethod, Plugin("methods")]`` validates as a union over the registry, so
-    that a new plug-in file is at once a valid value and part of the JSON Schema.
+    that a new plug-in file is at once a valid value and part of the JSON Schema. Only the plug-in
+    that a recipe names is imported.
     """
 
     def __init__(self, family: str) -> None:
@@ -44,23 +53,38 @@ class Plugin:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Build the tagged union of the family's classes, each written with all its fields."""
+        """Validate by the class that the value names; a plug-in may be its name alone."""
+        return core_schema.no_info_plain_validator_function(self._validated)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the tagged union of all of the family's classes."""
         choices = {
-            name: handler.generate_schema(cls)
+            name: cls.__pydantic_core_schema__
             for name, cls in registry.discover(self.family).items()
         }
-        union = core_schema.tagged_union_schema(choices, discriminator="name")
-        return core_schema.no_info_before_validator_function(_named, union)
+        return handler(core_schema.tagged_union_schema(choices, discriminator="name"))
+
+    def _validated(self, value: Any) -> Any:
+        names = registry.names(self.family)
+        if isinstance(value, BaseModel) and getattr(value, "name", None) in names:
+            return value
+        values = {"name": value} if isinstance(value, str) else value
+        if not isinstance(values, dict):
+            raise PydanticKnownError("dict_type")
+        if "name" not in values:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": "'name'"})
+        if values["name"] not in names:
+            expected = ", ".join(repr(name) for name in names)
+            tag = {"discriminator": "'name'", "tag": str(values["name"]), "expected_tags": expected}
+            raise PydanticKnownError("union_tag_invalid", tag)
+        return registry.lookup(self.family, values["name"]).model_validate(values)
 
 
 def default_plugin(family: str, name: str) -> Any:
     """Return a plug-in with all its defaults, for a field that may be left out."""
-    return registry.discover(family)[name](name=name)
-
-
-def _named(value: Any) -> Any:
-    """Let a plug-in with all its defaults be written as its name alone."""
-    return {"name": value} if isinstance(value, str) else value
+    return registry.lookup(family, name)(name=name)
 
 
 RecipeModel = TypeVar("RecipeModel", bound=Strict)
