@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 # Directions this much weaker than the strongest are rounding, not signal.
 _SMALLEST_SINGULAR_RATIO = 1e-10
@@ -58,10 +59,8 @@ def factorise(
     """
     wide = delta.shape[0] < delta.shape[1]
     tall = delta.T if wide else delta
-    values, vectors = np.linalg.eigh(tall.T @ tall)
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    count = _count(values, rank, energy)
-    right = vectors[:, :count]
+    right = _strongest_directions(tall.T @ tall, rank, energy)
+    count = right.shape[1]
     projected = tall @ right
     singular = np.sqrt(np.sum(np.square(projected), axis=0))
     signal = singular > _SMALLEST_SINGULAR_RATIO * singular.max(initial=0.0)
@@ -82,9 +81,15 @@ def frobenius(values: np.ndarray) -> float:
     return math.sqrt(float(np.sum(np.square(values))))
 
 
-def _count(values: np.ndarray, rank: int | None, energy: float | None) -> int:
+def _strongest_directions(gram: np.ndarray, rank: int | None, energy: float | None) -> np.ndarray:
+    """Return eigenvectors of the largest eigenvalues as columns, the largest first."""
+    size = len(gram)
     if energy is None:
         assert rank is not None
-        return min(rank, len(values))
-    kept = np.cumsum(values)
-    return min(int(np.searchsorted(kept, energy * kept[-1])) + 1, len(values))
+        wanted = None if rank >= size else [size - rank, size - 1]
+        vectors: np.ndarray = eigh(gram, subset_by_index=wanted)[1]
+        return vectors[:, ::-1]
+    values, vectors = eigh(gram)
+    kept = np.cumsum(np.maximum(values[::-1], 0.0))
+    count = min(int(np.searchsorted(kept, energy * kept[-1])) + 1, size)
+    return vectors[:, ::-1][:, :count]

@@ -16,6 +16,7 @@ from mergekit_audio.files import require_free, sha256_of_file, staged_folder, wr
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.merge._low_rank import LowRank, factorise
 from mergekit_audio.merge.extraction_plan import DEFAULT_RANK, ExtractPlan, is_embedding
+from mergekit_audio.merge.parallel import core_count, ordered_map
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.report.adapter_card import AdapterFacts, write_adapter_card
 from mergekit_audio.report.card import CARD_NAME, CardInput, read_license
@@ -25,6 +26,7 @@ from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 REPORT_NAME = "extraction.json"
 _ELEMENTS_AT_ONCE = 1 << 18
+_ELEMENTS_AHEAD = 1 << 23
 
 
 def extract(
@@ -106,15 +108,27 @@ def _refuse_inputs_inside(plan: ExtractPlan, target: Path) -> None:
 def _factors(plan: ExtractPlan, progress: Progress) -> Iterator[tuple[str, LowRank]]:
     settings = plan.settings
     rank = settings.rank or (DEFAULT_RANK if settings.energy is None else None)
-    for done, name in enumerate(plan.factored):
-        progress(ProgressEvent("factor tensors", done, len(plan.factored), name))
+
+    def factored(name: str) -> LowRank | None:
         delta = plan.model.array(name).astype(np.float64) - plan.base.array(name)
         if not delta.any():
-            continue
-        if is_embedding(name) or plan.fan_in_fan_out:
-            delta = delta.T
-        yield name, factorise(delta, rank=rank, energy=settings.energy)
-    progress(ProgressEvent("factor tensors", len(plan.factored), len(plan.factored)))
+            return None
+        turned = delta.T if is_embedding(name) or plan.fan_in_fan_out else delta
+        return factorise(turned, rank=rank, energy=settings.energy)
+
+    found = ordered_map(
+        factored,
+        plan.factored,
+        lambda name: math.prod(plan.base.index[name].shape),
+        workers=core_count(),
+        window=_ELEMENTS_AHEAD,
+    )
+    total = len(plan.factored)
+    for done, (name, each) in enumerate(zip(plan.factored, found, strict=True)):
+        progress(ProgressEvent("factor tensors", done, total, name))
+        if each is not None:
+            yield name, each
+    progress(ProgressEvent("factor tensors", total, total))
 
 
 def _write_factors(plan: ExtractPlan, staging: Path, factors: Mapping[str, LowRank]) -> None:
