@@ -12,8 +12,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json
 from mergekit_audio.merge.inputs import MergeModel, open_model
 from mergekit_audio.merge.layout import compare_layouts
+from mergekit_audio.merge.measured import check_statistics
 from mergekit_audio.merge.parallel import core_count
-
 from mergekit_audio.merge.preflight import check_descent
 from mergekit_audio.merge.rows import PlanRow, idle_settings, make_rows
 from mergekit_audio.merge.settings import check_methods, check_recipe
@@ -57,6 +57,7 @@ def plan(recipe: MergeRecipe, root: Path) -> MergePlan:
     base = _each([base_source], opened, InputError)[0]
     models = _each(recipe.models, lambda entry: open_model(entry, base, root, opened), InputError)
     _digest_all([base, *(model.checkpoint for model in models)])
+    check_statistics(recipe, models)
     descent = _descent_notes(recipe, base, models)
     layout = compare_layouts(recipe, base, [model.checkpoint for model in models])
     rows = make_rows(recipe, base, [model.checkpoint for model in models], layout)

@@ -56,7 +56,6 @@ def soup_recipe(root, **method):
         "base": "models/base",
         "models": [{"model": f"models/{name}"} for name in NAMES],
         "method": {"name": "greedy_soup", "tasks": tasks, "seeds": [0], **method},
-        "allow_unrelated": True,
         "output": "soup",
     }
     return from_dict(value, root)
