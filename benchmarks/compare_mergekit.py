@@ -64,6 +64,7 @@ def main() -> None:
         write_checkpoints(root)
         for recipe in chosen:
             (root / f"{recipe.name}.yaml").write_text(recipe.text, encoding="utf-8")
+            (root / f"{recipe.name}.failed").unlink(missing_ok=True)
         _run_mergekit(root, arguments.mergekit_python, chosen)
         print(f"{'recipe':<34}  {'largest difference':<44}  verdict")
         failed = 0

@@ -189,7 +189,7 @@ RECIPES: tuple[Recipe, ...] = (
         "slerp_filters",
         "slerp",
         "a base",
-        shared="t: [{filter: attention, value: 0.9}, {filter: feed_forward, value: 0}, {value: 0.5}]",
+        shared="t: [{filter: attention, value: 0.9}, {filter: layer_norm, value: 0}, {value: 0.5}]",
     ),
     _flat("nuslerp", "nuslerp", "a b", own="weight: 0.3|weight: 0.9"),
     _flat("nuslerp_no_base", "nuslerp", "a b", own="weight: 0.3|weight: 0.9", base=False),
@@ -257,7 +257,7 @@ RECIPES: tuple[Recipe, ...] = (
     _flat("sce", "sce"),
     _flat("sce_topk", "sce", shared="select_topk: 0.4"),
     _flat("model_stock", "model_stock"),
-    _flat("model_stock_filters", "model_stock", shared="filter_wise: true", rounding=1e-3),
+    _flat("model_stock_filters", "model_stock", "a b", shared="filter_wise: true", rounding=1e-3),
     _flat(
         "model_stock_filters_float64",
         "model_stock",

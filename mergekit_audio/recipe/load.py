@@ -6,25 +6,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.files import canonical_json, sha256_of_text
-from mergekit_audio.recipe import mergekit_yaml, positions
 from mergekit_audio.recipe import overrides as override_module
+from mergekit_audio.recipe import positions
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.faults import faults_of, place
 from mergekit_audio.recipe.measure import MeasureRecipe
 from mergekit_audio.recipe.merge import MergeRecipe
-from mergekit_audio.recipe.mergekit_yaml import Conversion
 from mergekit_audio.recipe.overrides import Override
 from mergekit_audio.recipe.positions import Document
 from mergekit_audio.recipe.schema import COMMANDS, KINDS
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from mergekit_audio.recipe.mergekit_yaml import Conversion
 
 Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe
 
@@ -104,7 +106,9 @@ def load(
     root = path.resolve().parent
     recipe: Recipe
     notes: tuple[str, ...] = ()
-    if mergekit or (kind in (None, "merge") and mergekit_yaml.detect(document.value)):
+    if mergekit or (kind in (None, "merge") and _is_mergekit(document.value)):
+        from mergekit_audio.recipe import mergekit_yaml
+
         conversion = mergekit_yaml.convert_document(document, changes, root)
         recipe, notes = conversion.recipe, conversion.notes
     else:
@@ -125,7 +129,9 @@ def check_file(path: Path, overrides: Sequence[str] = ()) -> tuple[str, str | No
         The file can't be read or has faults; all are listed.
     """
     document = positions.read(_text_of(path), str(path))
-    if mergekit_yaml.detect(document.value):
+    if _is_mergekit(document.value):
+        from mergekit_audio.recipe import mergekit_yaml
+
         mergekit_yaml.check_document(document, override_module.parse(overrides))
         return "mergekit", None
     loaded = load(path, overrides)
@@ -151,6 +157,8 @@ def convert_file(path: Path, root: Path, overrides: Sequence[str] = ()) -> Conve
     InputError
         A model that it names can't be opened.
     """
+    from mergekit_audio.recipe import mergekit_yaml
+
     document = positions.read(_text_of(path), str(path))
     changes = override_module.parse(overrides)
     output = f"{path.stem}-merged"
@@ -165,6 +173,15 @@ def from_dict(value: dict[str, Any], root: Path) -> Recipe:
 def digest_of(recipe: Recipe) -> str:
     """Return the sha256 of a recipe's canonical JSON."""
     return sha256_of_text(canonical_json(recipe.model_dump(mode="json")))
+
+
+def _is_mergekit(value: Any) -> bool:
+    """Say whether a value looks like a recipe of mergekit; only such a one loads what reads it."""
+    if not isinstance(value, dict) or "merge_method" not in value:
+        return False
+    from mergekit_audio.recipe import mergekit_yaml
+
+    return mergekit_yaml.detect(value)
 
 
 def _text_of(path: Path) -> str:

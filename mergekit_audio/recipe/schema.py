@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from mergekit_audio.recipe._mergekit_schema import MergekitRecipe
 from mergekit_audio.recipe.base import Strict
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.measure import MeasureRecipe
@@ -22,9 +21,6 @@ KINDS: dict[str, type[Strict]] = {
     "measure": MeasureRecipe,
 }
 """The model of each ``kind``."""
-
-FOREIGN: dict[str, type[Strict]] = {"mergekit": MergekitRecipe}
-"""Recipes of other tools that are read and converted."""
 
 COMMANDS = {
     "merge": "merge",
@@ -45,7 +41,7 @@ def json_schema(kind: str) -> dict[str, Any]:
     kind
         ``merge``, ``train``, ``evaluate``, ``sweep`` or ``measure``; of other tools ``mergekit``.
     """
-    schema = {**KINDS, **FOREIGN}[kind].model_json_schema()
+    schema = _model(kind).model_json_schema()
     for union in _tagged_unions(schema):
         tag = union["discriminator"]["propertyName"]
         for reference in union["discriminator"]["mapping"].values():
@@ -71,6 +67,14 @@ def keys_at(kind: str, value: Any, path: tuple[str | int, ...]) -> list[str]:
         for key in choice.get("properties", {})
     }
     return sorted(found)
+
+
+def _model(kind: str) -> type[Strict]:
+    if kind == "mergekit":
+        from mergekit_audio.recipe._mergekit_schema import MergekitRecipe
+
+        return MergekitRecipe
+    return KINDS[kind]
 
 
 def _below(
