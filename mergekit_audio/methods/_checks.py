@@ -13,7 +13,7 @@ _SMALLEST_SUM_RATIO = 1e-12
 def require_unit_weights(name: str, weights: Sequence[float], instead: str) -> None:
     """Raise ``RecipeError`` when a weight other than 1 would have no effect in the formula."""
     faults = [
-        Fault("", 0, 0, f"models.{i}.weight", f"{name} has no weights, found {weight:g}")
+        Fault("", 0, 0, f"models[{i}].weight", f"{name} has no weights, found {weight:g}")
         for i, weight in enumerate(weights)
         if weight != 1.0
     ]
@@ -32,7 +32,7 @@ def require_nonzero_sum(name: str, weights: Sequence[float], instead: str) -> No
 def require_positive(name: str, weights: Sequence[float], instead: str) -> None:
     """Raise ``RecipeError`` when a weight is negative, or all are zero."""
     faults = [
-        Fault("", 0, 0, f"models.{i}.weight", f"{name} needs weights >= 0, found {weight:g}")
+        Fault("", 0, 0, f"models[{i}].weight", f"{name} needs weights >= 0, found {weight:g}")
         for i, weight in enumerate(weights)
         if weight < 0
     ]

@@ -44,9 +44,6 @@ class Lines(MergeMethod):
     model_counts: ClassVar[tuple[int, int | None]] = varies(
         (1, None), lambda method: method.inner.model_counts
     )
-    model_parameters: ClassVar[tuple[str, ...]] = varies(
-        (), lambda method: method.inner.model_parameters
-    )
     needs_statistics: ClassVar[tuple[str, ...]] = varies(
         (), lambda method: method.inner.needs_statistics
     )

@@ -57,5 +57,5 @@ def test_a_model_of_zeros_is_perpendicular():
 def test_keeps_the_order_of_the_recipe_and_refuses_weights():
     assert not Slerp(t=0.5).symmetric
     Slerp(t=0.5).check_weights([1.0, 1.0])
-    with pytest.raises(RecipeError, match=r"models\.1\.weight: slerp has no weights, found 0\.5"):
+    with pytest.raises(RecipeError, match=r"models\[1\]\.weight: slerp has no weights, found 0\.5"):
         Slerp(t=0.5).check_weights([1.0, 0.5])

@@ -50,7 +50,7 @@ def test_wise_ft_and_expo_agree_with_their_formulas(shape):
 @pytest.mark.parametrize("method", [UniformSoup(), WiseFt(), Expo()])
 def test_refuse_weights_that_would_have_no_effect(method):
     method.check_weights([1.0])
-    with pytest.raises(RecipeError, match=rf"models\.0\.weight: {method.name} has no weights"):
+    with pytest.raises(RecipeError, match=rf"models\[0\]\.weight: {method.name} has no weights"):
         method.check_weights([0.5])
 
 
