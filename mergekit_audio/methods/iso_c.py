@@ -15,7 +15,9 @@ class IsoC(SpectralMethod):
     The mean is over the singular values that are not zero within rounding; directions without one
     are arbitrary and left out. The paper's α is ``scale``.
 
-    Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
+    Axes of size 1 are left out first. Vectors (also the g ``[1, 1, k]`` of a weight norm) get the
+    mean of wᵢ τᵢ, and so do convolution kernels (also its v) unless ``convolutions: flatten`` makes
+    them matrices ``[out, in·k]``.
     """
 
     name: Literal["iso_c"] = "iso_c"

@@ -22,7 +22,9 @@ class IsoCts(SpectralMethod):
     that leaves each model equally many. Singular values that are zero within rounding bring no
     direction and don't count in the mean. The paper's α is ``scale``.
 
-    Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
+    Axes of size 1 are left out first. Vectors (also the g ``[1, 1, k]`` of a weight norm) get the
+    mean of wᵢ τᵢ, and so do convolution kernels (also its v) unless ``convolutions: flatten`` makes
+    them matrices ``[out, in·k]``.
     """
 
     name: Literal["iso_cts"] = "iso_cts"

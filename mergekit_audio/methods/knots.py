@@ -23,7 +23,9 @@ class Knots(SpectralMethod):
     U are the eigenvectors of Σᵢ wᵢ² τᵢ τᵢᵀ. ``scope: model`` finds them three times, for they are
     not kept while the threshold over all matrices is sought. The paper's λ is ``scale``.
 
-    Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
+    Axes of size 1 are left out first. Vectors (also the g ``[1, 1, k]`` of a weight norm) get the
+    mean of wᵢ τᵢ, and so do convolution kernels (also its v) unless ``convolutions: flatten`` makes
+    them matrices ``[out, in·k]``.
     """
 
     name: Literal["knots"] = "knots"
@@ -50,7 +52,7 @@ class Knots(SpectralMethod):
         return self
 
     def survey_model(self, tensors: Tensors) -> list[float] | None:
-        """Return the smallest magnitude that each model keeps; None: to be sought by tensor."""
+        """Return the smallest magnitude that each model keeps; None: each tensor finds it, if any."""
         if self.inner != "ties" or self.scope != "model":
             return None
         from mergekit_audio.methods._order_statistics import order_statistics
@@ -60,7 +62,7 @@ class Knots(SpectralMethod):
             self._magnitudes,
             lambda models, size: [[size - max(1, int(self.density * size))]] * models,
         )
-        return [smallest for (smallest,) in found]
+        return [smallest for (smallest,) in found] or None
 
     def merge_matrices(self, matrices: Array, group: TensorGroup) -> Array:
         """Return the merged matrix ``[m, n]`` of wᵢ τᵢ, shape ``[K, m, n]``, float64."""

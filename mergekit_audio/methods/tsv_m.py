@@ -16,7 +16,9 @@ class TsvM(SpectralMethod):
     orthonormal. Singular values that are zero within rounding bring no vectors (task vectors of
     low rank, say of adapters, stay free of arbitrary directions). The paper's α is ``scale``.
 
-    Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
+    Axes of size 1 are left out first. Vectors (also the g ``[1, 1, k]`` of a weight norm) get the
+    mean of wᵢ τᵢ, and so do convolution kernels (also its v) unless ``convolutions: flatten`` makes
+    them matrices ``[out, in·k]``.
     """
 
     name: Literal["tsv_m"] = "tsv_m"

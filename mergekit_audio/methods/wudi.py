@@ -25,7 +25,9 @@ class Wudi(SpectralMethod):
     stop, part of the method where task vectors are larger than that. ``solver: exact`` goes where
     gradient descent ends, T = Σᵢ tᵢ + (B − Σᵢ tᵢ A) A⁺.
 
-    Vectors get the mean of wᵢ τᵢ, and so do convolution kernels unless ``convolutions: flatten``.
+    Axes of size 1 are left out first. Vectors (also the g ``[1, 1, k]`` of a weight norm) get the
+    mean of wᵢ τᵢ, and so do convolution kernels (also its v) unless ``convolutions: flatten`` makes
+    them matrices ``[out, in·k]``.
     """
 
     name: Literal["wudi"] = "wudi"

@@ -83,6 +83,11 @@ def test_the_share_is_counted_over_all_matrices(library):
     assert not np.allclose(alone["a"], merged["a"])
 
 
+@pytest.mark.parametrize("scope", ["model", "tensor"])
+def test_models_that_are_the_base_change_nothing(scope):
+    assert not merge(Knots(scope=scope), make_group((5, 4), 3, equal=True)).any()
+
+
 def test_one_model_whole_comes_back_as_it_is():
     group = make_group((6, 9), 1)
     own = group.weights[0] * (group.models[0] - group.base)
