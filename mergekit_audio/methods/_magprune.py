@@ -59,19 +59,17 @@ def pruned(
     for i, (tau, density, epsilon) in enumerate(
         zip(flat_task_vectors(group), densities, epsilons, strict=True)
     ):
-        if density < 1:
-            if density == 0:
-                tau *= 0.0
+        if density == 0:
+            tau *= 0.0
+        elif density < 1:
+            if of_vector is not None:
+                chance = of_vector[i][group.start : group.start + tau.shape[0]]
             else:
-                if of_vector is not None:
-                    chance = of_vector[i][group.start : group.start + tau.shape[0]]
-                else:
-                    rows = _rows(xp, magnitude(xp, tau).reshape(shape), axis)
-                    chance = _probabilities(xp, rows, density, epsilon)
-                    chance = _unrolled(xp, chance, shape, axis)
-                tau *= group.uniform(i).reshape(-1) < chance
-                if divide:
-                    tau /= chance
+                rows = _rows(xp, magnitude(xp, tau).reshape(shape), axis)
+                chance = _unrolled(xp, _probabilities(xp, rows, density, epsilon), shape, axis)
+            tau *= group.uniform(i).reshape(-1) < chance
+            if divide:
+                tau /= chance
         yield tau
 
 
@@ -97,10 +95,12 @@ def _probabilities(xp: ModuleType, rows: Array, density: float, epsilon: float) 
         return xp.zeros_like(rows, dtype=xp.float64) + density
     order = _order(xp, rows)
     by_rank = xp.linspace(density - epsilon, density + epsilon, size, dtype=xp.float64)
-    chance = xp.empty_like(rows, dtype=xp.float64)
     if isinstance(rows, np.ndarray):
-        np.put_along_axis(chance, order, by_rank[None, :], axis=1)
-        return chance
+        order += np.arange(0, rows.size, size)[:, None]
+        chance = np.empty(rows.size)
+        chance[order.reshape(-1)] = np.broadcast_to(by_rank, rows.shape).reshape(-1)
+        return chance.reshape(rows.shape)
+    chance = xp.empty_like(rows, dtype=xp.float64)
     return chance.scatter_(1, order, by_rank.to(rows.device).expand(rows.shape))
 
 
@@ -113,5 +113,9 @@ def _order(xp: ModuleType, rows: Array) -> Array:
     places = xp.arange(rows.shape[1], dtype=xp.int64)
     if not isinstance(rows, np.ndarray):
         places = places.to(rows.device)
-    keys = (xp.astype(bits, xp.int64) << _INDEX_BITS) | places[None, :]
-    return xp.sort(keys, axis=-1) & (2**_INDEX_BITS - 1)
+    keys = xp.astype(bits, xp.int64)
+    keys <<= _INDEX_BITS
+    keys |= places
+    order = xp.sort(keys, axis=-1)
+    order &= 2**_INDEX_BITS - 1
+    return order

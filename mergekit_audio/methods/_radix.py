@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,16 +22,20 @@ Counts: TypeAlias = Callable[[list[Any], int], Sequence[Sequence[int]]]
 _LOW_BITS = 18  # values >= 0 have 31 bits: 2**13 coarse bins of 2**18 values each
 _LOW_MASK = 2**_LOW_BITS - 1
 _BINS = 2 ** (31 - _LOW_BITS)
+_SAMPLE_STEP = 16
+_SAMPLED_SLICE = 2**12
+_HELD_CODES = 2**18
 
 
-class Threshold(NamedTuple):
-    """How many of ``size`` to choose, the value of the last, how many exceed and equal it."""
+@dataclass(frozen=True)
+class Threshold:
+    """The n-th largest value, how many exceed and equal it; n of how many were asked for."""
 
-    wanted: int
-    size: int
-    value: float = 0.0
-    greater: int = 0
-    equal: int = 0
+    value: float
+    greater: int
+    equal: int
+    wanted: int = 0
+    size: int = 0
 
 
 class _Histogram(NamedTuple):
@@ -44,9 +50,10 @@ def thresholds(
 ) -> list[list[Threshold]]:
     """Return the n-th largest value for each key and each of its counts n.
 
-    The order of values >= 0 is that of their bits. One reading counts the upper bits of all, the
-    next the lower bits of those that share a threshold's upper ones: exact, whatever the values
-    and however many are equal, and nothing but the counts is held.
+    The order of values >= 0 is that of their bits. One reading counts the upper bits of a sample,
+    the next the lower bits of all that share a threshold's supposed upper ones, and those above.
+    Where the sample was misleading, both are done again with all values: exact, whatever the
+    values and however many are equal, and little but counts is held.
 
     Parameters
     ----------
@@ -59,32 +66,50 @@ def thresholds(
     counts
         Of the tensors' notes and the number of values: for each key its n.
     """
-    seen = [each for each in over(lambda slices: _coarse(slices, keys, note)) if each is not None]
-    if not seen:
-        return []
-    coarse = [_summed(column) for column in zip(*(found for _, found in seen), strict=True)]
-    size = int(coarse[0].numbers.sum())
-    wanted = counts([noted for noted, _ in seen], size)
-    found = [
-        [_nth(histogram, min(max(n, 1), size)) for n in numbers]
-        for histogram, numbers in zip(coarse, wanted, strict=True)
-    ]
-    bins = [[code for code, _, _ in each] for each in found]
-    parts = [each for each in over(lambda slices: _fine(slices, keys, bins)) if each]
-    fine = iter([_summed(column) for column in zip(*parts, strict=True)])
-    return [
-        [
-            _threshold(n, size, code, greater, next(fine))
-            for n, (code, greater, _) in zip(numbers, each, strict=True)
+    found: list[list[Threshold | None]] = []
+    for step in (_SAMPLE_STEP, 1):
+        seen = [each for each in over(lambda s, step=step: _coarse(s, keys, note, step)) if each]
+        if not seen:
+            return []
+        size = sum(number for number, _, _ in seen)
+        wanted = counts([noted for _, noted, _ in seen], size)
+        places = [[min(max(n, 1), size) for n in numbers] for numbers in wanted]
+        coarse = [_summed(column) for column in zip(*(each for _, _, each in seen), strict=True)]
+        bins = [
+            [_nth(histogram, n)[0] for n in numbers]
+            for histogram, numbers in zip(coarse, places, strict=True)
         ]
-        for numbers, each in zip(wanted, found, strict=True)
+        found = _inside(over, keys, places, bins)
+        if all(each is not None for row in found for each in row):
+            break
+    return [
+        [replace(each, wanted=n, size=size) for n, each in zip(numbers, row, strict=True) if each]
+        for numbers, row in zip(wanted, found, strict=True)
     ]
 
 
-def _threshold(n: int, size: int, code: int, greater: int, fine: _Histogram) -> Threshold:
-    low, also_greater, equal = _nth(fine, min(max(n, 1), size) - greater)
+def _inside(
+    over: Over, keys: Keys, places: Sequence[Sequence[int]], bins: Sequence[Sequence[int]]
+) -> list[list[Threshold | None]]:
+    """Return the n-th largest values that are in the bins supposed; None where one is not."""
+    parts = [each for each in over(lambda slices: _fine(slices, keys, bins)) if each]
+    fine = [
+        (sum(above for above, _ in column), _summed([histogram for _, histogram in column]))
+        for column in zip(*parts, strict=True)
+    ]
+    counted = iter(fine)
+    return [
+        [_threshold(n, code, *next(counted)) for n, code in zip(numbers, codes, strict=True)]
+        for numbers, codes in zip(places, bins, strict=True)
+    ]
+
+
+def _threshold(n: int, code: int, above: int, fine: _Histogram) -> Threshold | None:
+    if not above < n <= above + int(fine.numbers.sum()):
+        return None
+    low, greater, equal = _nth(fine, n - above)
     bits = np.array([(code << _LOW_BITS) | low], dtype=np.int32)
-    return Threshold(n, size, float(bits.view(np.float32)[0]), greater + also_greater, equal)
+    return Threshold(float(bits.view(np.float32)[0]), above + greater, equal)
 
 
 def _nth(histogram: _Histogram, n: int) -> tuple[int, int, int]:
@@ -96,40 +121,67 @@ def _nth(histogram: _Histogram, n: int) -> tuple[int, int, int]:
 
 
 def _coarse(
-    slices: Slices, keys: Keys, note: Callable[[TensorGroup], Any]
-) -> tuple[Any, list[_Histogram]] | None:
-    noted: Any = None
+    slices: Slices, keys: Keys, note: Callable[[TensorGroup], Any], step: int
+) -> tuple[int, Any, list[_Histogram]] | None:
+    """Return a tensor's size, its note, and for each key how often the upper bits occur.
+
+    Of long slices only every ``step``-th value is seen, and counts for ``step``.
+    """
+    size, noted = 0, None
     totals: list[np.ndarray] = []
     for group in slices:
-        values_by_key = list(keys(group))
+        length = math.prod(group.base.shape)
+        each = step if length >= _SAMPLED_SLICE else 1
+        values_by_key = list(keys(_thinned(group, each)))
         if not totals:
             noted = note(group)
             totals = [np.zeros(_BINS, dtype=np.int64) for _ in values_by_key]
         for total, values in zip(totals, values_by_key, strict=True):
             seen = to_numpy(_occurrences(_bits(values) >> _LOW_BITS))
-            total[: seen.size] += seen
-    if not totals or not totals[0].any():
+            total[: seen.size] += seen * each
+        size += length
+    if not size:
         return None
     places = [np.flatnonzero(total) for total in totals]
-    return noted, [
-        _Histogram(codes, total[codes]) for codes, total in zip(places, totals, strict=True)
-    ]
+    found = zip(places, totals, strict=True)
+    return size, noted, [_Histogram(codes, total[codes]) for codes, total in found]
 
 
-def _fine(slices: Slices, keys: Keys, bins: Sequence[Sequence[int]]) -> list[_Histogram]:
-    parts: list[list[_Histogram]] = [[] for each in bins for _ in each]
+def _thinned(group: TensorGroup, step: int) -> TensorGroup:
+    if step == 1:
+        return group
+    models = group.models.reshape(len(group.weights), -1)
+    return replace(group, base=group.base.reshape(-1)[::step], models=models[:, ::step])
+
+
+def _fine(
+    slices: Slices, keys: Keys, bins: Sequence[Sequence[int]]
+) -> list[tuple[int, _Histogram]]:
+    """Return for each bin how many values are above it, and what the lower bits in it are."""
+    above = [0 for each in bins for _ in each]
+    parts: list[list[np.ndarray]] = [[] for _ in above]
+    sums: list[list[_Histogram]] = [[] for _ in above]
     for group in slices:
-        numbered = iter(parts)
+        i = 0
         for codes, values in zip(bins, keys(group), strict=True):
             bits = _bits(values)
             upper = bits >> _LOW_BITS
             for code in codes:
-                inside = to_numpy(bits[upper == code] & _LOW_MASK)
-                held = next(numbered)
-                held.append(_Histogram(*np.unique(inside, return_counts=True)))
-                if sum(each.codes.size for each in held) > _LOW_MASK:
-                    held[:] = [_summed(held)]
-    return [_summed(held) for held in parts] if all(parts) else []
+                above[i] += int(group.xp.count_nonzero(upper > code))
+                parts[i].append(to_numpy(bits[upper == code] & _LOW_MASK))
+                if sum(each.size for each in parts[i]) > _HELD_CODES:
+                    sums[i] = [_summed([*sums[i], _histogram(parts[i])])]
+                    parts[i] = []
+                i += 1
+    return [
+        (number, _summed([*held, _histogram(rest)]))
+        for number, held, rest in zip(above, sums, parts, strict=True)
+    ]
+
+
+def _histogram(parts: Sequence[np.ndarray]) -> _Histogram:
+    codes = np.concatenate([np.empty(0, dtype=np.int32), *parts])
+    return _Histogram(*np.unique(codes, return_counts=True))
 
 
 def _bits(values: Array) -> Array:
