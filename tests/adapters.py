@@ -8,6 +8,18 @@ from typing import Any
 
 import torch
 
+CONVOLUTIONS: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 3),
+    "conv_stride": (5, 2),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
 
 def tiny_hubert(**changes: Any) -> torch.nn.Module:
     from transformers import HubertConfig, HubertModel
@@ -46,6 +58,64 @@ def tiny_gpt2() -> torch.nn.Module:
     from transformers import GPT2Config, GPT2Model
 
     return seeded(lambda: GPT2Model(GPT2Config(vocab_size=30, n_embd=16, n_layer=1, n_head=2)))
+
+
+def tiny_wav2vec2() -> torch.nn.Module:
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    return seeded(lambda: Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=12, **CONVOLUTIONS)))
+
+
+def tiny_whisper() -> torch.nn.Module:
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        vocab_size=50,
+        num_mel_bins=8,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=30,
+        max_target_positions=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=3,
+    )
+    return seeded(lambda: WhisperForConditionalGeneration(config))
+
+
+def tiny_encodec() -> torch.nn.Module:
+    from transformers import EncodecConfig, EncodecModel
+
+    config = EncodecConfig(
+        hidden_size=8,
+        num_filters=4,
+        codebook_size=16,
+        codebook_dim=8,
+        upsampling_ratios=[4, 2],
+        num_lstm_layers=1,
+        target_bandwidths=[24.0],
+        sampling_rate=8000,
+    )
+    return seeded(lambda: EncodecModel(config))
+
+
+def tiny_bert() -> torch.nn.Module:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    return seeded(lambda: BertModel(config))
 
 
 def seeded(build: Any, seed: int = 0) -> torch.nn.Module:

@@ -5,83 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import seeded, tiny_hubert, tiny_llama
+from adapters import (
+    tiny_bert,
+    tiny_encodec,
+    tiny_hubert,
+    tiny_llama,
+    tiny_wav2vec2,
+    tiny_whisper,
+)
 from checkpoints import make_mert_checkpoint
 from safetensors.torch import load_file, save_file
 
 from mergekit_audio.errors import VerificationError
 from mergekit_audio.merge.check_load import check_load
 from mergekit_audio.weights.keys import canonical_name
-
-CONVOLUTIONS = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "conv_dim": (8, 8),
-    "conv_kernel": (10, 3),
-    "conv_stride": (5, 2),
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
-
-
-def wav2vec2():
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
-
-    return seeded(lambda: Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=12, **CONVOLUTIONS)))
-
-
-def whisper():
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    config = WhisperConfig(
-        vocab_size=50,
-        num_mel_bins=8,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=24,
-        decoder_ffn_dim=24,
-        max_source_positions=30,
-        max_target_positions=20,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=3,
-    )
-    return seeded(lambda: WhisperForConditionalGeneration(config))
-
-
-def encodec():
-    from transformers import EncodecConfig, EncodecModel
-
-    config = EncodecConfig(
-        hidden_size=8,
-        num_filters=4,
-        codebook_size=16,
-        codebook_dim=8,
-        upsampling_ratios=[4, 2],
-        num_lstm_layers=1,
-        target_bandwidths=[24.0],
-        sampling_rate=8000,
-    )
-    return seeded(lambda: EncodecModel(config))
-
-
-def bert():
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=20,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
-    return seeded(lambda: BertModel(config))
 
 
 @pytest.fixture
@@ -107,15 +44,15 @@ def rewrite(folder: Path, edit) -> None:
     ("build", "name", "inputs"),
     [
         (tiny_hubert, "HubertModel", {"input_values": (1, 16000)}),
-        (wav2vec2, "Wav2Vec2ForCTC", {"input_values": (1, 16000)}),
+        (tiny_wav2vec2, "Wav2Vec2ForCTC", {"input_values": (1, 16000)}),
         (
-            whisper,
+            tiny_whisper,
             "WhisperForConditionalGeneration",
             {"input_features": (1, 8, 60), "decoder_input_ids": (1, 1)},
         ),
-        (encodec, "EncodecModel", {"input_values": (1, 1, 8000)}),
+        (tiny_encodec, "EncodecModel", {"input_values": (1, 1, 8000)}),
         (tiny_llama, "LlamaForCausalLM", {"input_ids": (1, 8)}),
-        (bert, "BertModel", {"input_ids": (1, 8)}),
+        (tiny_bert, "BertModel", {"input_ids": (1, 8)}),
     ],
     ids=["hubert", "wav2vec2", "whisper", "encodec", "llama", "bert"],
 )

@@ -221,3 +221,22 @@ def test_what_can_not_be_extracted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"layers\.1\..*: only in base"):
         plan_extraction(settings(model="short"), tmp_path)
     assert Checkpoint.open("base", root=tmp_path).index
+
+
+def test_a_merge_takes_the_adapter_for_the_model(tmp_path: Path) -> None:
+    """A change of low rank, extracted and merged at λ = 1, gives the tuned model again."""
+    from mergekit_audio import merge
+    from mergekit_audio.merge.check_load import check_load
+    from mergekit_audio.recipe.load import load
+
+    tuned = pair(tmp_path, rank=2)
+    run(tmp_path, rank=2)
+    (tmp_path / "merge.yaml").write_text(
+        "kind: merge\nbase: base\nmodels: [{model: lora}]\nmethod: {name: task_arithmetic}\n"
+        "output: merged\n"
+    )
+    merge.run(merge.plan(load(tmp_path / "merge.yaml").recipe, tmp_path))
+    merged = load_file(tmp_path / "merged/model.safetensors")
+    for name, tensor in tuned.items():
+        torch.testing.assert_close(merged[name], tensor, atol=1e-6, rtol=1e-5)
+    assert check_load(tmp_path / "merged").model_class == "HubertModel"

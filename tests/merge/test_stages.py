@@ -230,3 +230,32 @@ def test_an_engines_fault_gets_the_inner_recipes_line(engine: Engine, root: Path
     engine.run = run
     with pytest.raises(RecipeError, match=r"inner\.yaml:5:9: method: is no good"):
         engine.resolve(outer)
+
+
+def test_the_merge_engine_runs_stages_and_knows_their_outputs_again(tmp_path: Path) -> None:
+    from small_models import family
+
+    from mergekit_audio import merge
+
+    family(tmp_path)
+    text = "kind: merge\nmethod: {name: task_arithmetic}\nscale: 0.5\nbase: base\n"
+    (tmp_path / "inner.yaml").write_text(
+        text + "output: runs/inner\nmodels: [{model: makam}, {model: lyra, weight: 0.5}]\n"
+    )
+    (tmp_path / "outer.yaml").write_text(
+        text + "output: runs/outer\nmodels: [{model: inner.yaml}, {model: carnatic}]\n"
+    )
+    ran = []
+
+    def run(recipe: MergeRecipe, root: Path, force: bool) -> None:
+        ran.append(recipe.output)
+        merge.run(merge.plan(recipe, root), force=force)
+
+    for _ in range(2):
+        loaded = load(tmp_path / "outer.yaml")
+        assert isinstance(loaded.recipe, MergeRecipe)
+        recipe = resolve_stages(loaded.recipe, loaded.root, run, path=loaded.path)
+        assert [entry.model for entry in recipe.models] == ["runs/inner", "carnatic"]
+    assert ran == ["runs/inner"]
+    run(recipe, tmp_path, False)
+    assert (tmp_path / "runs/outer/model.safetensors").is_file()
