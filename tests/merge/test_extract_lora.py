@@ -10,7 +10,7 @@ from adapters import seeded, tensors_of, tiny_gpt2, tiny_hubert, tiny_llama
 from safetensors.torch import load_file, save_file
 
 from mergekit_audio.errors import InputError, LayoutError
-from mergekit_audio.lock import verify
+from mergekit_audio.lock import read_lock, verify
 from mergekit_audio.merge._low_rank import factorise
 from mergekit_audio.merge.extract_lora import extract
 from mergekit_audio.merge.extraction_plan import ExtractSettings, plan_extraction
@@ -165,6 +165,9 @@ def test_the_same_bytes_again_and_a_lock_that_holds(tmp_path: Path) -> None:
     first = (tmp_path / "lora/adapter_model.safetensors").read_bytes()
     extract(plan_extraction(settings(energy=0.8), tmp_path), force=True)
     assert (tmp_path / "lora/adapter_model.safetensors").read_bytes() == first
+    again = tmp_path / "again/lora"
+    lock = extract(plan_extraction(settings(energy=0.8), tmp_path), output=again).lock
+    assert lock.outputs == read_lock(tmp_path / "lora").outputs
     with pytest.raises(InputError, match="already exists"):
         extract(plan_extraction(settings(), tmp_path))
     with pytest.raises(InputError, match="would replace the input"):
