@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mergekit_audio.errors import RecipeError
 from mergekit_audio.recipe import overrides as override_module
-from mergekit_audio.recipe._mergekit_parameters import CONTRACTS, Contract, Parameter, coerce
+from mergekit_audio.recipe._mergekit_parameters import CONTRACTS, Contract, Parameter, Scope, coerce
 from mergekit_audio.recipe._mergekit_schema import (
     METHODS,
     Conditional,
@@ -25,6 +25,8 @@ from mergekit_audio.registry import did_you_mean
 
 _HINT = "mergekit would take unknown keys in silence; `cmerge recipe convert` writes our form"
 _CONTENTS = ("models", "slices", "modules")
+_SCOPES: tuple[Scope, ...] = ("shared", "models", "inputs")
+_SHARED = "one value for the whole merge: put it under the recipe's `parameters`"
 _RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 
 
@@ -128,7 +130,9 @@ def _problems(value: dict[str, Any]) -> Iterator[tuple[Path, str, bool]]:
     if isinstance(method, str) and method in METHODS:
         for path, parameters, is_model in _places(value, ()):
             for problem, below in _parameter_problems(parameters, CONTRACTS[method], is_model):
-                yield (*path, "parameters", *below), problem.replace("METHOD", method), True
+                at_key = below[-1] not in CONTRACTS[method].names(_SCOPES) or problem == _SHARED
+                full = (*path, "parameters", *below)
+                yield full, problem.replace("METHOD", method), at_key and len(below) == 1
 
 
 def _one_content(
@@ -193,7 +197,7 @@ def _parameter_problems(
             near = did_you_mean(name, choices) or listed
             yield f"unknown parameter of METHOD; {near}", (name,)
         elif is_model and name not in own:
-            yield "one value for the whole merge: put it under the recipe's `parameters`", (name,)
+            yield _SHARED, (name,)
         else:
             yield from _value_problems(setting, parameter, (name,))
 

@@ -25,16 +25,7 @@ from mergekit_audio.recipe.positions import Document
 from mergekit_audio.weights.keys import canonical_name
 
 _FILES = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
-_OURS = (
-    "output",
-    "seed",
-    "exclude",
-    "missing",
-    "mismatched",
-    "weight_norm",
-    "allow_nonfinite",
-    "max_shard_size_mb",
-)
+_OURS = MergeRecipe.model_fields.keys() - MergekitRecipe.model_fields.keys()
 
 
 @dataclass(frozen=True)
@@ -131,7 +122,7 @@ def convert_document(
     if translation.problems:
         raise RecipeError(
             [
-                place(where, problem, document, theirs)
+                place(where, problem, document, theirs, at_key=_names_module(where))
                 for where, problem in dict.fromkeys(translation.problems)
             ],
             "section by section: https://github.com/arcee-ai/mergekit/blob/main/docs",
@@ -141,6 +132,11 @@ def convert_document(
         values["output"] = output
     notes = (*checks.notes(recipe), *sources.notes, *translation.notes)
     return Conversion(_validated(values, ours, document), notes)
+
+
+def _names_module(path: positions.Path) -> bool:
+    """Say whether a problem is about the name of a module, which is a key."""
+    return len(path) == 2 and path[0] == "modules"
 
 
 def _translate(recipe: MergekitRecipe, sources: _Sources) -> tuple[Translation, set[str]]:
