@@ -57,7 +57,7 @@ def adapter_card_text(facts: AdapterFacts) -> str:
         f"`cmerge verify {facts.title}` compares the files, and those that went in, with "
         "`cmerge.lock.json`.",
         "## Licence",
-        f"The strictest of what went in: **{_license(facts)}**.",
+        _license_text(facts),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -74,6 +74,13 @@ def _metadata(facts: AdapterFacts) -> dict[str, Any]:
 
 def _license(facts: AdapterFacts) -> str:
     return strictest_license([entry.license for entry in facts.inputs])
+
+
+def _license_text(facts: AdapterFacts) -> str:
+    result = _license(facts)
+    if result in ("unknown", "other"):
+        return "The licence that follows from what went in is not known: find out before you share."
+    return f"The strictest of what went in: **{result}**."
 
 
 def _inputs_table(inputs: tuple[CardInput, ...]) -> str:
