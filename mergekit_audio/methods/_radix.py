@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,7 @@ Over: TypeAlias = Callable[[Callable[[Slices], Any]], list[Any]]
 Counts: TypeAlias = Callable[[list[Any], int], Sequence[Sequence[int]]]
 """For each key how many to choose, once or several times; of the tensors' notes and the size."""
 
-_LOW_BITS = 18  # values >= 0 have 31 bits: 2**13 coarse bins of 2**18 values each
-_LOW_MASK = 2**_LOW_BITS - 1
+_LOW_BITS = 17  # values >= 0 have 31 bits: 2**14 coarse bins of 2**17 values each
 _BINS = 2 ** (31 - _LOW_BITS)
 _SAMPLE_STEP = 16
 _SAMPLED_SLICE = 2**12
@@ -51,7 +51,7 @@ def thresholds(
     """Return the n-th largest value for each key and each of its counts n.
 
     The order of values >= 0 is that of their bits. One reading counts the upper bits of a sample,
-    the next the lower bits of all that share a threshold's supposed upper ones, and those above.
+    which say about where a threshold is; the next counts each value near it, and those above.
     Where the sample was misleading, both are done again with all values: exact, whatever the
     values and however many are equal, and little but counts is held.
 
@@ -68,7 +68,11 @@ def thresholds(
     """
     found: list[list[Threshold | None]] = []
     for step in (_SAMPLE_STEP, 1):
-        seen = [each for each in over(lambda s, step=step: _coarse(s, keys, note, step)) if each]
+        seen = [
+            each
+            for each in over(functools.partial(_coarse, keys=keys, note=note, step=step))
+            if each
+        ]
         if not seen:
             return []
         size = sum(number for number, _, _ in seen)
@@ -98,17 +102,14 @@ def _inside(
         for column in zip(*parts, strict=True)
     ]
     counted = iter(fine)
-    return [
-        [_threshold(n, code, *next(counted)) for n, code in zip(numbers, codes, strict=True)]
-        for numbers, codes in zip(places, bins, strict=True)
-    ]
+    return [[_threshold(n, *next(counted)) for n in numbers] for numbers in places]
 
 
-def _threshold(n: int, code: int, above: int, fine: _Histogram) -> Threshold | None:
+def _threshold(n: int, above: int, fine: _Histogram) -> Threshold | None:
     if not above < n <= above + int(fine.numbers.sum()):
         return None
-    low, greater, equal = _nth(fine, n - above)
-    bits = np.array([(code << _LOW_BITS) | low], dtype=np.int32)
+    code, greater, equal = _nth(fine, n - above)
+    bits = np.array([code], dtype=np.int32)
     return Threshold(float(bits.view(np.float32)[0]), above + greater, equal)
 
 
@@ -157,7 +158,7 @@ def _thinned(group: TensorGroup, step: int) -> TensorGroup:
 def _fine(
     slices: Slices, keys: Keys, bins: Sequence[Sequence[int]]
 ) -> list[tuple[int, _Histogram]]:
-    """Return for each bin how many values are above it, and what the lower bits in it are."""
+    """Return for each bin how many are above its neighbours, and the bits of those in the three."""
     above = [0 for each in bins for _ in each]
     parts: list[list[np.ndarray]] = [[] for _ in above]
     sums: list[list[_Histogram]] = [[] for _ in above]
@@ -167,8 +168,11 @@ def _fine(
             bits = _bits(values)
             upper = bits >> _LOW_BITS
             for code in codes:
-                above[i] += int(group.xp.count_nonzero(upper > code))
-                parts[i].append(to_numpy(bits[upper == code] & _LOW_MASK))
+                greater = upper > code + 1
+                above[i] += int(group.xp.count_nonzero(greater))
+                inside = upper >= code - 1
+                inside ^= greater
+                parts[i].append(to_numpy(bits[inside]))
                 if sum(each.size for each in parts[i]) > _HELD_CODES:
                     sums[i] = [_summed([*sums[i], _histogram(parts[i])])]
                     parts[i] = []

@@ -16,7 +16,7 @@ from mergekit_audio.methods._radix import Counts, Keys, Threshold, thresholds
 from mergekit_audio.methods.base import Array, Slices, TensorGroup, Tensors
 
 _ALL = sys.maxsize
-_HELD_VALUES = 2**24  # of one tensor: 64 MiB; a larger one is read again instead
+_HELD_VALUES = 2**20  # of one tensor: 4 MiB; a larger one is read again instead
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ def test_chooses_as_many_of_a_tensor_as_asked_the_first_among_equals(
 def test_chooses_of_a_whole_model_with_all_equals(kind, library, monkeypatch):
     monkeypatch.setattr(_radix, "_SAMPLED_SLICE", 32)
     random = np.random.default_rng(4)
-    values = {name: VALUES[kind](random, size) for name, size in zip("abc", (300, 7, 90))}
+    values = {
+        name: VALUES[kind](random, size) for name, size in zip("abc", (300, 7, 90), strict=True)
+    }
     groups = {name: group_of(each, library) for name, each in values.items()}
     everything = np.sort(np.abs(np.concatenate(list(values.values()))).astype(np.float32))[::-1]
     for count in (0, 1, 40, 396, 397):
