@@ -52,7 +52,7 @@ class Knots(SpectralMethod):
         return self
 
     def survey_model(self, tensors: Tensors) -> list[float] | None:
-        """Return the smallest magnitude that each model keeps; None: each tensor finds it, if any."""
+        """Return the smallest magnitude each model keeps; None: each tensor finds it, if any."""
         if self.inner != "ties" or self.scope != "model":
             return None
         from mergekit_audio.methods._order_statistics import order_statistics
