@@ -39,7 +39,8 @@ for name, tool in json.loads(sys.argv[1]):
         if tool == "flat":
             flat(words, standalone_mode=False)
         else:
-            layered([*words, "--no-copy-tokenizer"], standalone_mode=False)
+            words += ["--no-copy-tokenizer", "--lora-merge-cache", "loras"]
+            layered(words, standalone_mode=False)
     except BaseException as error:
         traceback.print_exc()
         Path(f"{name}.failed").write_text(f"{type(error).__name__}: {error}")

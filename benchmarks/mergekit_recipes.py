@@ -77,6 +77,31 @@ def write_checkpoints(root: Path) -> None:
             save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
             (folder / "config.json").write_text(json.dumps(configs[family]), encoding="utf-8")
 
+    _write_adapter(root / "llama" / "adapter")
+
+
+def _write_adapter(folder: Path) -> None:
+    """Write a LoRA adapter of rank 4 for the Llama's q_proj and down_proj."""
+    from safetensors.numpy import save_file
+
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "./llama/base",
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["q_proj", "down_proj"],
+    }
+    tensors = {}
+    for name, shape in _llama().items():
+        if name.endswith(("q_proj.weight", "down_proj.weight")):
+            stem = f"base_model.model.{name.removesuffix('.weight')}"
+            tensors[f"{stem}.lora_A.weight"] = _values(f"{name} A", (4, shape[1]), "base")
+            tensors[f"{stem}.lora_B.weight"] = _values(f"{name} B", (shape[0], 4), "base")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
 
 def _values(name: str, shape: tuple[int, ...], model: str) -> np.ndarray:
     """Return N(0, 0.05²), for a, b, c with N(0, 0.01²) added to nine elements of ten."""
@@ -409,6 +434,17 @@ RECIPES: tuple[Recipe, ...] = (
               - {model: "@base", layer_range: [0, 3]}
               - {model: "@a", layer_range: [1, 4], parameters: {weight: 1, density: 0.5}}
               - {model: "@b", layer_range: [2, 5], parameters: {weight: 0.5, density: 0.4}}
+        dtype: float32
+        """,
+    ),
+    _layered(
+        "lora_task_arithmetic",
+        """
+        merge_method: task_arithmetic
+        base_model: "@base"
+        models:
+          - {model: "@base+./llama/adapter", parameters: {weight: 0.5}}
+          - {model: "@a", parameters: {weight: 0.3}}
         dtype: float32
         """,
     ),

@@ -83,6 +83,8 @@ def translate(
         problems.append((("slices",), "one base for all slices is expected"))
     base = next(iter(bases), recipe.base_model) if plans else recipe.base_model
     ignores_base = contract.base == "ignored"
+    if base is not None and base.lora is not None and contract.base != "ignored":
+        problems.append((("base_model",), "a base takes no adapter: merge it in beforehand"))
     models = list(
         dict.fromkeys(
             model

@@ -394,6 +394,7 @@ def test_all_faults_come_at_once_with_their_lines(root):
             "  - sources: [{model: b, layer_range: [2, 4]}]",
             "can't leave models out",
         ),
+        (TASK.replace("base_model: base", "base_model: base+a"), "a base takes no adapter"),
         (TASK + "dtype: int64", "dtype: expected"),
         (TASK + "parameters: {weight: .nan}", "finite number"),
     ],
