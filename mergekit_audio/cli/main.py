@@ -24,6 +24,7 @@ from mergekit_audio.cli import (
     merge,
     recipes,
     release,
+    sweep,
     train,
 )
 from mergekit_audio.cli.output import error_text
@@ -87,7 +88,7 @@ app.add_typer(recipes.app, name="recipe", rich_help_panel="Start")
 app.command("train-culture", rich_help_panel="Train")(train.train_culture)
 app.command("train-multi", rich_help_panel="Train")(train.train_multi)
 app.command("merge", rich_help_panel="Merge")(merge.merge)
-app.command("sweep-lambda", rich_help_panel="Merge")(merge.sweep_lambda)
+app.command("sweep-lambda", rich_help_panel="Merge")(sweep.sweep_lambda)
 app.command("measure", rich_help_panel="Merge")(measure.measure)
 app.command("inspect", rich_help_panel="Merge")(inspection.inspect)
 app.command("extract-lora", rich_help_panel="Merge")(extraction.extract_lora)

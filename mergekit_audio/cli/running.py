@@ -68,6 +68,8 @@ class Job:
         More keywords of ``run``.
     mergekit
         Read the recipe as mergekit's.
+    words
+        Options of this command that decide the result, for the lock.
     """
 
     command: str
@@ -80,6 +82,7 @@ class Job:
     notes: Callable[[Any], Sequence[str]] = lambda plan: ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     mergekit: bool = False
+    words: Sequence[str] = ()
 
 
 def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
@@ -111,7 +114,7 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
                 plan,
                 force=options.force,
                 progress=progress,
-                command=command_line(job.command, path, options.overrides),
+                command=command_line(job.command, path, options.overrides, job.words),
                 overrides=options.overrides,
                 **job.settings,
             )
@@ -135,9 +138,9 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
     output.closing(finished.what, target, seconds, finished.then)
 
 
-def command_line(command: str, path: Path, overrides: list[str]) -> str:
+def command_line(command: str, path: Path, overrides: list[str], more: Sequence[str] = ()) -> str:
     """Return the command as the lock keeps it: what decides the result, and nothing else."""
-    words = ["cmerge", command, str(path)]
+    words = ["cmerge", command, str(path), *more]
     for override in overrides:
         words += ["--set", override]
     return shlex.join(words)

@@ -81,6 +81,9 @@ def place(
     return document.fault(path, problem, at_key=at_key)
 
 
+_MOST_LISTED = 12
+
+
 @dataclass(frozen=True)
 class _Located:
     """An error and the path of plain keys that it is about (union tags stripped)."""
@@ -136,7 +139,10 @@ def _problem(here: list[_Located], value: Any, kind: str) -> str:
         case "union_tag_invalid":
             names = str(context["expected_tags"]).replace("'", "").split(", ")
             near = did_you_mean(str(context["tag"]), names)
-            listed = f"expected one of: {', '.join(names)}; found {context['tag']!r}"
+            choices = f"one of: {', '.join(names)}"
+            if len(names) > _MOST_LISTED and near:
+                choices = f"one of {len(names)} {_family(path)}s"
+            listed = f"expected {choices}; found {context['tag']!r}"
             return listed + (f"; {near}" if near else "")
         case "value_error" | "assertion_error":
             return str(context.get("error", details["msg"]))

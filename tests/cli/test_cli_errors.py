@@ -54,8 +54,9 @@ def test_recipe_errors_are_code_3_and_list_every_fault(
     assert done.err.splitlines() == [
         f"merge.yaml:5:{text.splitlines()[4].index('weight') + 1}: models[1].wieght: "
         "unknown key; did you mean 'weight'?",
-        "merge.yaml:9:1: scal: unknown key; expected one of: allow_nonfinite, dtype, exclude, "
-        "max_shard_size_mb, seed",
+        "merge.yaml:9:1: scal: unknown key; expected one of: allow_nonfinite, device, dtype, "
+        "exclude, groups, max_shard_size_mb, mismatched, missing, seed, stack, unrelated, "
+        "weight_norm",
         "",
         "hint: `cmerge recipe schema merge` prints every key and what it takes",
     ]

@@ -8,6 +8,7 @@ import pytest
 from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.recipe.load import LoadedRecipe, digest_of, from_dict, load
 from mergekit_audio.recipe.merge import MergeRecipe, Scale
+from mergekit_audio.registry import names
 
 MERGE = """\
 kind: merge
@@ -62,11 +63,11 @@ def test_every_fault_is_listed_with_line_column_and_the_nearest_key(tmp_path: Pa
     )
     assert faults(tmp_path, text) == [
         "1:1: output: missing required key",
-        "3:1: modls: unknown key; expected one of: allow_nonfinite, exclude, max_shard_size_mb, "
-        "output, seed",
+        "3:1: modls: unknown key; expected one of: allow_nonfinite, device, exclude, groups, "
+        "max_shard_size_mb, mismatched, missing, output, seed, stack, unrelated, weight_norm",
         "5:16: models[0].wieght: unknown key; did you mean 'weight'?",
         "6:13: models[1].model: expected text, found 3",
-        "7:16: method.name: expected one of: task_arithmetic, weighted_average; "
+        f"7:16: method.name: expected one of {len(names('methods'))} methods; "
         "found 'task_arithmatic'; did you mean 'task_arithmetic'?",
         "8:8: scale: expected a number or a mapping, found 'abc'",
         "9:8: dtype: expected 'float32', 'float16' or 'bfloat16', found 'float23'; "
