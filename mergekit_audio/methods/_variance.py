@@ -20,14 +20,11 @@ _SMALLEST_SHARE = 1e-6
 
 
 def variance_cut(slices: Slices, share: float) -> Cut:
-    """Return the cut of the floor(share · m) largest variances, m being the number above 0."""
+    """Return the cut of the floor(share · m) largest variances, m elements not being all equal."""
     if share >= 1 or share <= 0:
         return EVERYTHING if share >= 1 else NOTHING
-    nonzero = 0
-    for group in slices:
-        for values in _variances(group):
-            nonzero += int(group.xp.count_nonzero(values))
-    found = largest_of_tensor(slices, _variances, lambda group: [[int(nonzero * share)]])
+    number = int(sum(_number_different(group) for group in slices) * share)
+    found = largest_of_tensor(slices, _variances, lambda group: [[number]])
     return found[0][0] if found else NOTHING
 
 
@@ -62,6 +59,14 @@ def fused(group: TensorGroup, cut: Cut, shares: Sequence[float]) -> Array:
         total += weights
     total /= xp.clip(divisor, _SMALLEST_SHARE, None)
     return total
+
+
+def _number_different(group: TensorGroup) -> int:
+    first, *others = _weighted(group)
+    different = group.xp.zeros_like(first, dtype=group.xp.bool)
+    for delta in others:
+        different |= delta != first
+    return int(group.xp.count_nonzero(different))
 
 
 def _weighted(group: TensorGroup) -> list[Array]:

@@ -17,7 +17,7 @@ def sce(group, share):
     )
     if share < 1:
         variance = deltas.var(axis=0).astype(np.float32)
-        kept = int(np.count_nonzero(variance) * share)
+        kept = int((deltas != deltas[0]).any(axis=0).sum() * share)
         mask = np.zeros(variance.size)
         mask[np.argsort(-variance, kind="stable")[:kept]] = 1
         deltas = deltas * mask
@@ -63,6 +63,15 @@ def test_ties_and_zeros():
     group = dataclasses.replace(group, base=np.zeros(40), models=taus)
     for share in (0.3, 1.0):
         assert np.allclose(merge(Sce(select_topk=share), group), sce(group, share), atol=1e-12)
+
+
+def test_where_all_models_agree_nothing_is_selected():
+    # 0.1 + 0.1 + 0.1 is not 3 · 0.1 in floating point, yet the three do not differ
+    group = make_group((4,), 3, weights=(1.0, 1.0, 1.0))
+    taus = np.array([[0.1, 0.1, 0.1, 1.0], [0.1, 0.1, 0.1, 2.0], [0.1, 0.1, 0.1, 3.0]])
+    group = dataclasses.replace(group, base=np.zeros(4), models=taus)
+    assert np.flatnonzero(merge(Sce(select_topk=0.99), group)).tolist() == []
+    assert np.flatnonzero(merge(Sce(select_topk=1), group)).tolist() == [0, 1, 2, 3]
 
 
 def test_a_model_without_weight_has_no_say():
