@@ -58,7 +58,7 @@ def diagonal_fisher(
 
     References
     ----------
-    arXiv 2111.09832, eq. 3 and section 3; Martens, arXiv 1412.1193, section 9 (Gaussian outputs).
+    arXiv 2111.09832, section 2; for Gaussian outputs Martens, arXiv 1412.1193.
     """
     parameters = parameters_by_name(model)
     tensors = list(parameters.values())

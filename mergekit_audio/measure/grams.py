@@ -36,7 +36,7 @@ def gram_matrices(model: nn.Module, sound: Sound, batch_size: int, progress: Pro
 
     References
     ----------
-    arXiv 2212.09849, section 3.3.
+    arXiv 2212.09849, section 3.
     """
     device = next(model.parameters()).device
     done = 0

@@ -64,7 +64,7 @@ def merged_grams(
 
     References
     ----------
-    arXiv 2508.03121, section 3 and algorithm 1.
+    arXiv 2508.03121: the inputs of layer l are what the merged layer l − 1 gives.
     """
     walk = _Walk(base, models, list(weights), method)
     blocks = walk.blocks(base)

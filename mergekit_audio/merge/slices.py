@@ -175,6 +175,8 @@ class UnitSlices:
 
     def _read_statistics(self) -> Mapping[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
+        if len(self.unit.rows) > 1:  # what was measured is of g and v, not of the kernel
+            return found
         for kind in self.unit.row.method.needs_statistics:
             arrays = [self._statistic(kind, source) for source in self.unit.row.sources]
             there = [values for values in arrays if values is not None]

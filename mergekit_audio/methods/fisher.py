@@ -16,7 +16,8 @@ class Fisher(MergeMethod):
 
     The Fisher comes from ``cmerge measure`` with ``statistics: [fisher]``, one folder for each
     model. It is measured for every parameter, so convolutions, norms, and the g and v of a weight
-    norm are merged by the same formula; tensors without one are averaged.
+    norm are merged by the same formula; tensors without one are averaged, as is a kernel that
+    ``weight_norm: fused`` merges instead of its g and v.
     """
 
     name: Literal["fisher"] = "fisher"
@@ -28,8 +29,8 @@ class Fisher(MergeMethod):
     floor: float = Field(default=1e-6, gt=0, allow_inf_nan=False)
     """The least Fᵢ, after the division: where no model depends on a parameter, it is averaged."""
     reference: ClassVar[str] = (
-        "Matena and Raffel, Merging Models with Fisher-Weighted Averaging, arXiv 2111.09832, eq. 4 "
-        "and section 3"
+        "Matena and Raffel, Merging Models with Fisher-Weighted Averaging, arXiv 2111.09832, "
+        "section 2, the diagonal Fisher merging"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
     needs_base: ClassVar[bool] = False

@@ -26,7 +26,7 @@ class Regmean(MergeMethod):
     alone."""
     reference: ClassVar[str] = (
         "Jin et al., Dataless Knowledge Fusion by Merging Weights of Language Models, "
-        "arXiv 2212.09849, eq. 2 and section 3.3"
+        "arXiv 2212.09849, section 3"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "tensor"
     needs_base: ClassVar[bool] = False

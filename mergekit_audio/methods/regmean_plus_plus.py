@@ -28,7 +28,7 @@ class RegmeanPlusPlus(MergeMethod):
     """Factor of the Grams' off-diagonal elements; the one that they were measured with."""
     reference: ClassVar[str] = (
         "Nguyen et al., RegMean++: Enhancing Effectiveness and Generalization of Regression Mean "
-        "for Model Merging, arXiv 2508.03121, section 3"
+        "for Model Merging, arXiv 2508.03121: inputs of a layer come from merged layers"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "tensor"
     needs_base: ClassVar[bool] = False

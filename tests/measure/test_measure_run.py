@@ -107,6 +107,19 @@ def test_a_regmean_merge_is_the_formula(project):
     assert linear == 13
 
 
+def test_a_fused_kernel_is_averaged(project):
+    recipe = merge_recipe(project, "fisher", weight_norm="fused", output="merged_fused")
+    merge.run(merge.plan(recipe, project))
+    states = [tensors(project, name) for name in (*NAMES, "merged_fused")]
+    prefix = "encoder.pos_conv_embed.conv.weight_"
+    kernels = []
+    for state in states:
+        v = state[f"{prefix}v"]
+        norm = np.sqrt((v**2).sum(axis=(0, 1), keepdims=True))
+        kernels.append(state[f"{prefix}g"] * v / norm)
+    assert np.abs(kernels[2] - (kernels[0] + kernels[1]) / 2).max() < 1e-6
+
+
 def test_statistics_are_reused_without_the_audio(project, tmp_path):
     copy = tmp_path / "copy"
     for name in ("base", *NAMES, "measured"):
