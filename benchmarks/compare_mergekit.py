@@ -24,7 +24,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from mergekit_recipes import MODELS, RECIPES, Recipe, write_checkpoints  # noqa: E402 (it lies beside)
+from mergekit_checkpoints import MODELS, write_checkpoints  # noqa: E402 (they lie beside)
+from mergekit_layered import LAYERED  # noqa: E402
+from mergekit_recipes import FLAT, Recipe  # noqa: E402
 
 TOLERANCE = 1e-6
 # mergekit's console commands in one process, so that its start-up is paid once.
@@ -58,7 +60,7 @@ class Outcome:
 def main() -> None:
     """Write checkpoints and recipes, run both tools, print the table."""
     arguments = _arguments()
-    chosen = [each for each in RECIPES if arguments.only in each.name]
+    chosen = [each for each in (*FLAT, *LAYERED) if arguments.only in each.name]
     with tempfile.TemporaryDirectory(prefix="cmerge-compare-") as folder:
         root = arguments.folder or Path(folder)
         root.mkdir(parents=True, exist_ok=True)

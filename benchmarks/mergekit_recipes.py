@@ -1,18 +1,9 @@
-"""Checkpoints and mergekit recipes for compare_mergekit.py: all methods, all ways to say things."""
+"""Recipes of mergekit-pytorch for compare_mergekit.py: every method, filters, dtypes, edges."""
 
 from __future__ import annotations
 
-import json
-import textwrap
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-
-import numpy as np
-
-MODELS = ("base", "a", "b", "c")
-WIDTH, INNER, LAYERS = 48, 96, 5
 
 
 @dataclass(frozen=True)
@@ -45,116 +36,6 @@ class Recipe:
     rounding: float = 0
 
 
-def write_checkpoints(root: Path) -> None:
-    """Write base, a, b, c of a HuBERT and of a Llama, float32, under ``hubert`` and ``llama``."""
-    configs = {
-        "hubert": {
-            "architectures": ["HubertModel"],
-            "model_type": "hubert",
-            "num_hidden_layers": LAYERS,
-            "hidden_size": WIDTH,
-            "intermediate_size": INNER,
-        },
-        "llama": {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "num_hidden_layers": LAYERS,
-            "hidden_size": WIDTH,
-            "intermediate_size": INNER,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 96,
-            "tie_word_embeddings": False,
-        },
-    }
-    from safetensors.numpy import save_file
-
-    for family, shapes in {"hubert": _hubert(), "llama": _llama()}.items():
-        for model in MODELS:
-            folder = root / family / model
-            folder.mkdir(parents=True, exist_ok=True)
-            tensors = {name: _values(name, shape, model) for name, shape in shapes.items()}
-            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-            (folder / "config.json").write_text(json.dumps(configs[family]), encoding="utf-8")
-
-    _write_adapter(root / "llama" / "adapter")
-
-
-def _write_adapter(folder: Path) -> None:
-    """Write a LoRA adapter of rank 4 for the Llama's q_proj and down_proj."""
-    from safetensors.numpy import save_file
-
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "./llama/base",
-        "r": 4,
-        "lora_alpha": 8,
-        "target_modules": ["q_proj", "down_proj"],
-    }
-    tensors = {}
-    for name, shape in _llama().items():
-        if name.endswith(("q_proj.weight", "down_proj.weight")):
-            stem = f"base_model.model.{name.removesuffix('.weight')}"
-            tensors[f"{stem}.lora_A.weight"] = _values(f"{name} A", (4, shape[1]), "base")
-            tensors[f"{stem}.lora_B.weight"] = _values(f"{name} B", (shape[0], 4), "base")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
-def _values(name: str, shape: tuple[int, ...], model: str) -> np.ndarray:
-    """Return N(0, 0.05²), for a, b, c with N(0, 0.01²) added to nine elements of ten."""
-    base = np.random.default_rng(zlib.crc32(name.encode())).normal(0, 0.05, shape)
-    if model != "base":
-        noise = np.random.default_rng(zlib.crc32(f"{model} {name}".encode()))
-        base = base + noise.normal(0, 0.01, shape) * (noise.random(shape) < 0.9)
-    return base.astype(np.float32)
-
-
-def _hubert() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"masked_spec_embed": (WIDTH,)}
-    for i, channels in enumerate((1, 32, 32)):
-        shapes[f"feature_extractor.conv_layers.{i}.conv.weight"] = (32, channels, 3)
-    shapes["feature_extractor.conv_layers.0.layer_norm.weight"] = (32,)
-    shapes["feature_projection.projection.weight"] = (WIDTH, 32)
-    shapes["feature_projection.projection.bias"] = (WIDTH,)
-    kernel = "encoder.pos_conv_embed.conv.parametrizations.weight"
-    shapes |= {f"{kernel}.original0": (1, 1, 16), f"{kernel}.original1": (WIDTH, 12, 16)}
-    shapes |= {"encoder.layer_norm.weight": (WIDTH,), "encoder.layer_norm.bias": (WIDTH,)}
-    for i in range(LAYERS):
-        layer = f"encoder.layers.{i}"
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes[f"{layer}.attention.{part}.weight"] = (WIDTH, WIDTH)
-            shapes[f"{layer}.attention.{part}.bias"] = (WIDTH,)
-        shapes[f"{layer}.feed_forward.intermediate_dense.weight"] = (INNER, WIDTH)
-        shapes[f"{layer}.feed_forward.output_dense.weight"] = (WIDTH, INNER)
-        shapes[f"{layer}.final_layer_norm.weight"] = (WIDTH,)
-    return shapes
-
-
-def _llama() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (96, WIDTH),
-        "model.norm.weight": (WIDTH,),
-        "lm_head.weight": (96, WIDTH),
-    }
-    for i in range(LAYERS):
-        layer = f"model.layers.{i}"
-        shapes |= {
-            f"{layer}.self_attn.q_proj.weight": (WIDTH, WIDTH),
-            f"{layer}.self_attn.k_proj.weight": (WIDTH // 2, WIDTH),
-            f"{layer}.self_attn.v_proj.weight": (WIDTH // 2, WIDTH),
-            f"{layer}.self_attn.o_proj.weight": (WIDTH, WIDTH),
-            f"{layer}.mlp.gate_proj.weight": (INNER, WIDTH),
-            f"{layer}.mlp.up_proj.weight": (INNER, WIDTH),
-            f"{layer}.mlp.down_proj.weight": (WIDTH, INNER),
-            f"{layer}.input_layernorm.weight": (WIDTH,),
-            f"{layer}.post_attention_layernorm.weight": (WIDTH,),
-        }
-    return shapes
-
-
 def _flat(
     name: str,
     method: str,
@@ -180,14 +61,6 @@ def _flat(
     return Recipe(name, "\n".join([*lines, more, ""]), **compared)  # type: ignore[arg-type]
 
 
-def _layered(name: str, text: str, family: str = "llama", **compared: bool | float) -> Recipe:
-    """Return a recipe of mergekit-yaml; ``@a`` in the text is the folder of model a."""
-    body = textwrap.dedent(text).lstrip()
-    for model in MODELS:
-        body = body.replace(f"@{model}", f"./{family}/{model}")
-    return Recipe(name, body, "layered", f"{family}/base", **compared)  # type: ignore[arg-type]
-
-
 _FLOAT64 = "dtype: float64\nout_dtype: float32"
 # della can't rank axes of length 1: everything that has one keeps all of its elements.
 _DELLA = (
@@ -198,7 +71,7 @@ _DARE = "weight: 0.4, density: 0.5|weight: 0.4, density: 0.3|weight: -0.2, densi
 _TIES = "weight: 1.0, density: 0.5|weight: 0.7, density: 0.3|weight: -0.4, density: 0.9"
 _CRUMBS = "weight: 0.6, density: 0.7, gamma: 0.02|weight: 0.3, density: 0.9"
 
-RECIPES: tuple[Recipe, ...] = (
+FLAT: tuple[Recipe, ...] = (
     _flat("linear", "linear", own="weight: 0.5|weight: 0.3|weight: 1", base=False),
     _flat(
         "linear_sum_negative",
@@ -311,6 +184,58 @@ RECIPES: tuple[Recipe, ...] = (
     _flat("della", "della", own=_DELLA, random=True),
     _flat("della_linear", "della_linear", own=_DELLA, shared="lambda: 0.7", random=True),
     _flat(
+        "edge_ties_densities",
+        "ties",
+        own="weight: 1, density: "
+        + "|weight: 1, density: ".join("01")
+        + "|weight: 1, density: 1.5",
+    ),
+    _flat("edge_ties_one_model", "ties", "a", own="weight: 0.7, density: 0.2"),
+    _flat("edge_crumbs_gamma", "breadcrumbs", own="weight: 1, density: 0.95, gamma: 0.2"),
+    _flat(
+        "edge_crumbs_densities",
+        "breadcrumbs_ties",
+        own="weight: 1, density: 0|weight: 1, density: 2|weight: 1, gamma: 0",
+    ),
+    _flat("edge_sce_none", "sce", shared="select_topk: 0"),
+    _flat("edge_sce_more_than_all", "sce", shared="select_topk: 1.5"),
+    _flat(
+        "edge_sum_zero",
+        "task_arithmetic",
+        "a b",
+        own="weight: 1|weight: -1",
+        shared="normalize: true",
+    ),
+    _flat("edge_weights_zero", "ties", own="weight: 0"),
+    _flat("edge_linear_one_model", "linear", "a", own="weight: -2", base=False),
+    _flat("edge_nuslerp_sum_zero", "nuslerp", "a b", own="weight: 1|weight: -1"),
+    _flat("edge_nuslerp_negative", "nuslerp", "a b", own="weight: 1.5|weight: -0.5"),
+    _flat("edge_multislerp_one_model", "multislerp", "a", own="weight: 0.5"),
+    _flat("edge_karcher_one_model", "karcher", "a", base=False),
+    _flat("edge_ram_none", "ram", shared="epsilon: 0"),
+    _flat("edge_ramplus_base_only_r", "ramplus_tl", "a", shared="r: 1, alpha: 2"),
+    _flat("edge_nearswap_zero", "nearswap", "a", shared="t: 0"),
+    _flat("edge_slerp_outside", "slerp", "a", shared="t: 1.4"),
+    _flat(
+        "edge_dare_densities",
+        "dare_linear",
+        own="weight: 0.5, density: 0|weight: 0.5, density: 1|weight: 0.3, density: 1.2",
+    ),
+    _flat("edge_della_one", "della", own="weight: 0.5, density: 1"),
+    _flat(
+        "edge_lambda_negative",
+        "della_linear",
+        own="weight: 0.5",
+        shared="lambda: -0.4, normalize: true",
+    ),
+    _flat("dtypes_mixed", "ties", "b half", own="weight: 1, density: 0.4", more=""),
+    Recipe(
+        "dtypes_half_base",
+        "merge_method: linear\nmodels:\n"
+        "  - {model: ./hubert/half/model.safetensors, parameters: {weight: 0.3}}\n"
+        "  - {model: ./hubert/b/model.safetensors, parameters: {weight: 0.8}}\n",
+    ),
+    _flat(
         "out_dtype_bfloat16",
         "task_arithmetic",
         own="weight: 0.5",
@@ -325,190 +250,4 @@ RECIPES: tuple[Recipe, ...] = (
         last_places=4,
     ),
     _flat("dtype_absent", "task_arithmetic", own="weight: 0.5", more=""),
-    _layered(
-        "layers_slerp_gradients",
-        """
-        merge_method: slerp
-        base_model: "@base"
-        slices:
-          - sources:
-              - {model: "@base", layer_range: [0, 5]}
-              - {model: "@a", layer_range: [0, 5]}
-        parameters:
-          t:
-            - {filter: self_attn, value: [0, 0.5, 0.3, 0.7, 1]}
-            - {filter: mlp, value: [1, 0.5, 0.7, 0.3, 0]}
-            - {value: 0.5}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "layers_linear_gradients",
-        """
-        merge_method: linear
-        models:
-          - {model: "@a", parameters: {weight: [0.1, 0.9]}}
-          - {model: "@b", parameters: {weight: [{filter: mlp, value: [1, 0]}, {value: 0.4}]}}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "layers_ties_gradients",
-        """
-        merge_method: ties
-        base_model: "@base"
-        models:
-          - {model: "@base"}
-          - {model: "@a", parameters: {weight: [0.2, 1.0], density: [1, 0.7, 0.1]}}
-          - {model: "@b", parameters: {weight: 0.3}}
-        parameters: {density: 0.5, normalize: true, int8_mask: true}
-        dtype: float32
-        tokenizer_source: null
-        """,
-    ),
-    _layered(
-        "slices_task_arithmetic",
-        """
-        merge_method: task_arithmetic
-        base_model: "@base"
-        slices:
-          - sources:
-              - {model: "@base", layer_range: [0, 2]}
-              - {model: "@a", layer_range: [0, 2], parameters: {weight: [0, 1]}}
-              - {model: "@b", layer_range: [0, 2]}
-            parameters: {weight: 0.25}
-          - sources:
-              - {model: "@base", layer_range: [2, 5]}
-              - {model: "@a", layer_range: [2, 5]}
-              - {model: "@b", layer_range: [2, 5], parameters: {weight: [1, 0]}}
-            parameters: {lambda: 0.5}
-        parameters: {weight: 0.9}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "slices_frankenmerge",
-        """
-        merge_method: passthrough
-        slices:
-          - sources: [{model: "@a", layer_range: [0, 4]}]
-          - sources: [{model: "@b", layer_range: [1, 5]}]
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "slices_self_merge_scale",
-        """
-        merge_method: passthrough
-        slices:
-          - sources: [{model: "@a", layer_range: [0, 4]}]
-          - sources:
-              - model: "@a"
-                layer_range: [2, 5]
-                parameters:
-                  scale: [{filter: o_proj, value: 0.0}, {filter: down_proj, value: 0.5}, {value: 1}]
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "slices_shifted_linear",
-        """
-        merge_method: linear
-        slices:
-          - sources:
-              - {model: "@a", layer_range: [0, 3], parameters: {weight: [0.2, 0.8]}}
-              - {model: "@b", layer_range: [2, 5], parameters: {weight: 0.5}}
-          - sources:
-              - {model: "@b", layer_range: [3, 5], parameters: {weight: 1}}
-              - {model: "@c", layer_range: [3, 5], parameters: {weight: 2}}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "slices_shorter_ties",
-        """
-        merge_method: ties
-        base_model: "@base"
-        slices:
-          - sources:
-              - {model: "@base", layer_range: [0, 3]}
-              - {model: "@a", layer_range: [1, 4], parameters: {weight: 1, density: 0.5}}
-              - {model: "@b", layer_range: [2, 5], parameters: {weight: 0.5, density: 0.4}}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "lora_task_arithmetic",
-        """
-        merge_method: task_arithmetic
-        base_model: "@base"
-        models:
-          - {model: "@base+./llama/adapter", parameters: {weight: 0.5}}
-          - {model: "@a", parameters: {weight: 0.3}}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "modules_default",
-        """
-        merge_method: nuslerp
-        modules:
-          default:
-            models:
-              - {model: "@a", parameters: {weight: [0.5, 1]}}
-              - {model: "@b"}
-            parameters: {weight: 0.4}
-        dtype: float32
-        """,
-    ),
-    _layered(
-        "layers_bfloat16_out",
-        """
-        merge_method: linear
-        models:
-          - {model: "@a", parameters: {weight: 1}}
-          - {model: "@b", parameters: {weight: 2}}
-        dtype: float32
-        out_dtype: bfloat16
-        """,
-        last_places=1,
-    ),
-    _layered(
-        "hubert_three_modules",
-        """
-        merge_method: task_arithmetic
-        base_model: {model: "@base", override_architecture: NoSuchModel}
-        models:
-          - model: {model: "@a", override_architecture: NoSuchModel}
-            parameters: {weight: [0, 1]}
-          - model: {model: "@b", override_architecture: NoSuchModel}
-            parameters: {weight: [{filter: attention, value: [1, 0]}, {value: 0.5}]}
-        parameters: {lambda: 0.3}
-        dtype: float32
-        """,
-        "hubert",
-    ),
-    _layered(
-        "hubert_modules_named",
-        """
-        merge_method: dare_linear
-        base_model: {model: "@base", override_architecture: NoSuchModel}
-        modules:
-          encoder.layers:
-            models:
-              - model: {model: "@a", override_architecture: NoSuchModel}
-                parameters: {weight: 0.5, density: [0.2, 0.9]}
-          feature_extractor.conv_layers:
-            models:
-              - model: {model: "@a", override_architecture: NoSuchModel}
-                parameters: {weight: 0.1, density: 1}
-          default:
-            models:
-              - model: {model: "@a", override_architecture: NoSuchModel}
-                parameters: {weight: 1.0, density: 0.5}
-        dtype: float32
-        """,
-        "hubert",
-        random=True,
-    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,22 +23,7 @@ _BY_WEIGHT = (
     "della",
     "della_linear",
 )
-
-
-def told_apart(resolved: Mapping[str, Settings]) -> dict[str, Settings]:
-    """Return the settings with each parameter in one place: of the method, or of each model.
-
-    What differs between models for one tensor is written for each model for all tensors: a group's
-    entry for a model is added to the recipe's, so that it can't be taken back.
-    """
-    own = {key for each in resolved.values() for model in each.parameters for key in model}
-    moved: dict[str, Settings] = {}
-    for name, each in resolved.items():
-        method = {key: value for key, value in each.method.items() if key not in own}
-        values = {key: each.method[key] for key in sorted(own) if key in each.method}
-        parameters = tuple({**values, **model} for model in each.parameters)
-        moved[name] = replace(each, method=method, parameters=parameters)
-    return moved
+_BOUNDS = {"density": (0.0, 1.0), "select_topk": (0.0, 1.0), "gamma": (-math.inf, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,8 @@ def settings(
     """
     if name == "passthrough":
         return _passthrough(models)
+    shared = _clipped(name, shared)
+    models = [None if each is None else _clipped(name, each) for each in models]
     if None in models and name not in _BY_WEIGHT:
         raise ValueError(
             f"{name} can't leave models out of tensors that lie outside the stacked layers"
@@ -106,6 +94,31 @@ def settings(
         method = {"name": "weighted_average" if divides else "task_arithmetic"}
         return Settings(method, shared["lambda"], weights, ({},) * len(models))
     return _general(name, _fields(name, shared, has_base), given, weights)
+
+
+def told_apart(resolved: Mapping[str, Settings]) -> dict[str, Settings]:
+    """Return the settings with each parameter in one place: of the method, or of each model.
+
+    What differs between models for one tensor is written for each model for all tensors: a group's
+    entry for a model is added to the recipe's, so that it can't be taken back.
+    """
+    own = {key for each in resolved.values() for model in each.parameters for key in model}
+    moved: dict[str, Settings] = {}
+    for name, each in resolved.items():
+        method = {key: value for key, value in each.method.items() if key not in own}
+        values = {key: each.method[key] for key in sorted(own) if key in each.method}
+        parameters = tuple({**values, **model} for model in each.parameters)
+        moved[name] = replace(each, method=method, parameters=parameters)
+    return moved
+
+
+def _clipped(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values beyond a bound as the bound, which is what they mean in mergekit."""
+    bounds = {**_BOUNDS, **({"t": (0.0, math.inf)} if name == "nearswap" else {})}
+    return {
+        key: min(max(value, bounds[key][0]), bounds[key][1]) if key in bounds else value
+        for key, value in values.items()
+    }
 
 
 def _fields(name: str, shared: Mapping[str, Any], has_base: bool) -> dict[str, Any]:

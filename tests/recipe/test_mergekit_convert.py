@@ -190,6 +190,13 @@ def test_densities_that_differ_are_written_for_each_model(root):
     assert settings_of(recipe, "lm_head.weight")[3] == [{"density": 0.6}, {"density": 0.6}]
 
 
+def test_values_beyond_a_bound_mean_the_bound(root):
+    text = TASK.replace("task_arithmetic", "dare_ties") + "parameters: {density: 1.5}\n"
+    assert converted(root, text).method.density == 1.0
+    text = "merge_method: nearswap\nbase_model: base\nmodels: [{model: a}]\nparameters: {t: -1}\n"
+    assert converted(root, text).method.t == 0.0
+
+
 def test_modules_have_their_own_layers(root):
     recipe = converted(
         root,
