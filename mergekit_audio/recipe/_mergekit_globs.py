@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -20,12 +21,12 @@ def globs_of(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
     names
         All names that the globs may meet.
     """
-    chosen, everything = set(wanted), set(names)
-    loose, stacks = _split(chosen)
+    chosen, everything = set(wanted), tuple(sorted(set(names)))
+    loose, stacks = _split(tuple(sorted(chosen)))
     _, whole_stacks = _split(everything)
     if not loose and not stacks:
         return []
-    if chosen == everything:
+    if len(chosen) == len(everything):
         return ["*"]
     found = []
     for prefix, layers in stacks.items():
@@ -36,14 +37,15 @@ def globs_of(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
         for (part, whole), numbers in alike.items():
             stem = f"{prefix}.{_numbers(sorted(numbers))}."
             found += [stem + glob for glob in _covers(part, whole)]
-    return [*_covers(sorted(loose), sorted(everything)), *found]
+    return [*_covers(loose, everything), *found]
 
 
-def _split(names: Iterable[str]) -> tuple[list[str], dict[str, dict[int, list[str]]]]:
+@functools.lru_cache(maxsize=8)
+def _split(names: tuple[str, ...]) -> tuple[list[str], dict[str, dict[int, list[str]]]]:
     """Part names into those without a layer's number and those by prefix and number."""
     loose: list[str] = []
     stacks: dict[str, dict[int, list[str]]] = {}
-    for name in sorted(names):
+    for name in names:
         if found := _NUMBERED.fullmatch(name):
             prefix, number, suffix = found.groups()
             stacks.setdefault(prefix, {}).setdefault(int(number), []).append(suffix)

@@ -125,13 +125,18 @@ def convert_document(
                 place(where, problem, document, theirs, at_key=_names_module(where))
                 for where, problem in dict.fromkeys(translation.problems)
             ],
-            "section by section: https://github.com/arcee-ai/mergekit/blob/main/docs",
+            f"cmerge inspect {_base_of(recipe).model} lists its tensors and layers",
         )
     values = _values(recipe, translation, sources, dtypes)
     if output is not None:
         values["output"] = output
     notes = (*checks.notes(recipe), *sources.notes, *translation.notes)
     return Conversion(_validated(values, ours, document), notes)
+
+
+def _base_of(recipe: MergekitRecipe) -> ModelReference:
+    """Return the base, or the first model, which stands in for it."""
+    return recipe.base_model or checks.references(recipe)[0]
 
 
 def _names_module(path: positions.Path) -> bool:
@@ -144,7 +149,7 @@ def _translate(recipe: MergekitRecipe, sources: _Sources) -> tuple[Translation, 
     from mergekit_audio.weights.checkpoint import Checkpoint
 
     references = checks.references(recipe)
-    first = recipe.base_model or references[0]
+    first = _base_of(recipe)
     opened = {
         reference: Checkpoint.open(sources.path(reference), root=sources.root)
         for reference in references
