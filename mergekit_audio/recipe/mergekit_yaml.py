@@ -166,6 +166,11 @@ def _translate(recipe: MergekitRecipe, sources: _Sources) -> tuple[Translation, 
     is_flat = all(str(reference).endswith(_FILES) for reference in references)
     translation = translate(recipe, modules(stored, architecture), floating, has_layers=not is_flat)
     checks.report_filters(recipe, stored, translation.notes)
+    if is_flat and checks.has_gradients(recipe):
+        translation.notes.append(
+            "weight files have no layers in mergekit: a gradient is its first value everywhere; "
+            "name the folders instead of the files for values by layer"
+        )
     dtypes = {
         info.dtype
         for checkpoint in opened.values()

@@ -135,6 +135,12 @@ def test_weight_files_have_no_layers_for_gradients(root):
     recipe = converted(root, text)
     assert recipe.groups == []
     assert recipe.models[1].weight == 0.2
+    path = root / "flat.yaml"
+    path.write_text(text)
+    assert "its first value everywhere" in convert_file(path, root).notes[0]
+    path.write_text(text.replace("[0.2, 0.8]", "{filter: mlp, value: [1]}"))
+    with pytest.raises(RecipeError, match="missing required parameter 'weight'"):
+        convert_file(path, root)
 
 
 def test_filters_of_slerp_become_methods_of_groups(root):
