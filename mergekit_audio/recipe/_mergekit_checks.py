@@ -89,7 +89,7 @@ def has_gradients(recipe: MergekitRecipe) -> bool:
     """Say whether a parameter has a list of values over the layers."""
     settings = [setting for each in _settings(recipe) for setting in each.values()]
     items = [item for each in settings for item in (each if isinstance(each, list) else [each])]
-    lists = [each for each in settings if isinstance(each, list)]
+    lists: list[Any] = [each for each in settings if isinstance(each, list)]
     lists += [item.value for item in items if isinstance(item, Conditional)]
     return any(
         isinstance(each, list) and len(each) > 1 and not isinstance(each[0], Conditional)
