@@ -221,8 +221,8 @@ def _factored(
 ) -> list[tuple[PlanRow, list[np.ndarray]]]:
     """Split merged kernels into g and v; a kernel that is None is the base's own."""
     magnitude, direction = unit.rows
-    v = whole(Stored(plan.base, direction.base_name))
-    pairs = [each if each is None else factor_kernel(each, v, magnitude.shape) for each in kernels]
+    g, v = (whole(Stored(plan.base, row.base_name)) for row in unit.rows)
+    pairs = [each if each is None else factor_kernel(each, g, v) for each in kernels]
     found: list[tuple[PlanRow, list[np.ndarray]]] = [(magnitude, []), (direction, [])]
     for pair in pairs:
         for row, bits in found:

@@ -80,22 +80,21 @@ class Factored:
     direction: np.ndarray
 
 
-def factor_kernel(kernel: np.ndarray, direction: np.ndarray, shape: tuple[int, ...]) -> Factored:
-    """Return g = ‖w‖ and v = w · ‖v_base‖ / ‖w‖, so that v keeps the norms of the base's.
+def factor_kernel(kernel: np.ndarray, magnitude: np.ndarray, direction: np.ndarray) -> Factored:
+    """Return g = ±‖w‖ and v = ±w · ‖v_base‖ / ‖w‖: v keeps the base's norms, g the base's signs.
 
     Parameters
     ----------
     kernel
         w, float64.
-    direction
-        The base's v, float64, of the kernel's shape.
-    shape
-        The shape of g.
+    magnitude, direction
+        The base's g and v, float64; v of the kernel's shape.
     """
-    g = kernel_norm(kernel, shape)
-    norm = kernel_norm(direction, shape)
-    factor = np.divide(norm, g, out=np.zeros_like(g), where=g > 0)
-    return Factored(g, np.where(g > 0, kernel * factor, direction))
+    length = kernel_norm(kernel, magnitude.shape)
+    g = np.copysign(length, magnitude)
+    norm = kernel_norm(direction, magnitude.shape)
+    factor = np.divide(norm, g, out=np.zeros_like(g), where=length > 0)
+    return Factored(g, np.where(length > 0, kernel * factor, direction))
 
 
 def kernel_norm(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -84,8 +84,6 @@ def _label_faults(recipe: MergeRecipe) -> Iterator[Fault]:
 
 def _need_faults(recipe: MergeRecipe) -> Iterator[Fault]:
     for _, method in _methods(recipe):
-        if recipe.base is None and method.needs_base:
-            yield Fault("", 0, 0, "base", f"{method.name} needs a base model")
         for i, entry in enumerate(recipe.models):
             if method.needs_statistics and entry.statistics is None:
                 kinds = " and ".join(method.needs_statistics)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergekit_audio.methods.base import MergeMethod
 from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict
@@ -133,3 +133,11 @@ class MergeRecipe(Strict):
     """Where the methods compute: `cpu` gives the same bytes everywhere, `cuda` needs a GPU."""
     output: OutputPath
     """The folder to write, relative to the recipe file."""
+
+    @model_validator(mode="after")
+    def _has_its_base(self) -> Self:
+        methods = [self.method, *(group.method for group in self.groups if group.method)]
+        needing = sorted({method.name for method in methods if method.needs_base})
+        if self.base is None and needing:
+            raise ValueError(f"missing required key `base`: {needing[0]} needs a base model")
+        return self

@@ -87,7 +87,7 @@ def test_a_place_that_can_not_be_written_is_code_4(
     code: int,
 ) -> None:
     error = OSError(code, "no", "somewhere")
-    monkeypatch.setattr("mergekit_audio.merge.writing.write_tensors", failing(error))
+    monkeypatch.setattr("mergekit_audio.merge.writing.copy_side_files", failing(error))
     done = cmerge("merge", "merge.yaml", "--quiet")
     assert done.code == 4
     assert f"{tmp_path / 'out'}: " in done.err
@@ -175,7 +175,7 @@ def test_json_is_alone_on_stdout_when_a_command_fails(
     assert done.code == 3
     value = json.loads(done.out)
     assert value["valid"] is False
-    assert [fault["key"] for fault in value["faults"]] == ["base", "method", "models", "output"]
+    assert [fault["key"] for fault in value["faults"]] == ["method", "models", "output"]
     assert value["faults"][0]["line"] == 1
 
 

@@ -1,31 +1,95 @@
 """What every merge method must do, whatever its formula."""
 
+import dataclasses
+
+import numpy as np
 import pytest
-import torch
+from groups import in_library, make_group, merge, merge_sliced, merge_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
-from mergekit_audio.methods.base import MergeMethod, TensorGroup
 from mergekit_audio.registry import discover
 
 METHODS = discover("methods")
+SHAPES = [(), (5,), (7, 3), (3, 9), (4, 3, 2), (1, 1, 6)]
+EXAMPLES = {
+    "arcee_fusion": [{}],
+    "breadcrumbs": [{}, {"density": 0.5, "gamma": 0.1}],
+    "breadcrumbs_ties": [{}, {"density": 0.5, "gamma": 0.1}],
+    "consensus": [{}, {"minimum_count": 1}, {"inner": "ties", "density": 0.5}],
+    "dare_linear": [{}, {"density": 0.7, "semantics": "mergekit"}],
+    "dare_ties": [{}, {"density": 0.7, "semantics": "mergekit"}],
+    "della": [{}, {"density": 0.5, "epsilon": 0.1, "semantics": "mergekit"}],
+    "della_linear": [{}, {"density": 0.5, "epsilon": 0.1, "semantics": "mergekit"}],
+    "emr": [{}, {"task": "m0"}],
+    "fisher": [{}, {"normalize": True}],
+    "greedy_soup": [{"accepted": ["m0"]}],
+    "iso_c": [{}, {"convolutions": "flatten"}],
+    "iso_cts": [{}, {"convolutions": "flatten"}],
+    "knots": [{}, {"scope": "tensor"}, {"inner": "dare_ties"}],
+    "lines": [{}, {"alpha": "norm", "beta": 0.5}, {"inner": "ties"}],
+    "linear": [{}],
+    "localize_and_stitch": [{}, {"density": 0.5}],
+    "model_stock": [{}, {"filter_wise": True}, {"semantics": "mergekit"}],
+    "multislerp": [{}, {"on": "weights"}],
+    "nearswap": [{"t": 0.05}],
+    "nuslerp": [{}, {"on": "weights"}, {"vectors": "last_axis"}],
+    "slerp": [{"t": 0.5}, {"t": 0.0}],
+    "tall_mask": [{"task": "m0"}],
+    "ties": [{}, {"semantics": "mergekit", "density": 0.5}, {"normalize": False}],
+    "tsv_m": [{}, {"convolutions": "flatten"}],
+    "wudi": [{"solver": "exact"}, {"steps": 5}],
+}
+"""Parameters of each method to be tried; a method that is not here is tried with its defaults."""
+
+CASES = [
+    pytest.param(name, values, id=f"{name}-{i}")
+    for name in METHODS
+    for i, values in enumerate(EXAMPLES.get(name, [{}]))
+]
+every_method = pytest.mark.parametrize(("name", "values"), CASES)
 
 
-def make(name) -> MergeMethod:
-    return METHODS[name]()
+def made(name, values):
+    return METHODS[name](**values)
 
 
-def group(shape, count, seed, *, equal=False):
-    generator = torch.Generator().manual_seed(seed)
-    base = torch.randn(shape, dtype=torch.float64, generator=generator)
-    noise = 0.1 * torch.randn((count, *shape), dtype=torch.float64, generator=generator)
-    return TensorGroup(
-        name="encoder.layers.0.weight",
-        base=base,
-        models=base.expand(count, *shape).clone() if equal else base + noise,
-        weights=torch.rand(count, dtype=torch.float64, generator=generator) + 0.5,
-        generator=torch.Generator().manual_seed(seed),
-    )
+def group_for(method, shape, seed=0, *, count=None, **fields):
+    """Return a group that the method can merge: its number of models, weights and statistics."""
+    least, most = method.model_counts
+    wanted = max(least, 3 if most is None else most) if count is None else count
+    group = make_group(shape, wanted, seed, **fields)
+    if not accepts(method, group.weights):
+        group = dataclasses.replace(group, weights=(1.0,) * wanted)
+    return dataclasses.replace(group, statistics=statistics_for(method, group, seed))
+
+
+def accepts(method, weights):
+    from mergekit_audio.errors import RecipeError
+
+    try:
+        method.check_weights(weights)
+    except RecipeError:
+        return False
+    return True
+
+
+def statistics_for(method, group, seed):
+    random = np.random.default_rng(seed + 1)
+    found = {}
+    for kind in method.needs_statistics:
+        if kind == "fisher":
+            found[kind] = random.random(group.models.shape) + 0.1
+        elif group.base.ndim == 2:
+            rows = random.standard_normal((len(group.weights), 40, group.base.shape[1]))
+            found[kind] = rows.transpose(0, 2, 1) @ rows / 40
+    return found
+
+
+def counts(method):
+    least, most = method.model_counts
+    return [count for count in (1, 2, 3, 4) if count >= least and (most is None or count <= most)]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -35,53 +99,103 @@ def test_says_its_name_and_its_paper(name):
     assert METHODS[name].__doc__.startswith("Δ")
 
 
-@pytest.mark.parametrize("name", METHODS)
-@given(
-    shape=st.lists(st.integers(1, 6), max_size=3).map(tuple),
-    count=st.integers(1, 4),
-    seed=st.integers(0, 10_000),
-)
-@settings(max_examples=25, deadline=None, derandomize=True)
-def test_delta_has_the_shape_is_finite_and_changes_no_argument(name, shape, count, seed):
-    values = group(shape, count, seed)
-    copies = values.base.clone(), values.models.clone(), values.weights.clone()
-    delta = make(name).merge_tensor(values)
+@every_method
+def test_its_dump_makes_it_again(name, values):
+    method = made(name, values)
+    assert METHODS[name].model_validate(method.model_dump(mode="json")) == method
+
+
+@every_method
+@given(data=st.data(), seed=st.integers(0, 10_000))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_delta_has_the_shape_is_finite_and_changes_no_argument(name, values, data, seed):
+    method = made(name, values)
+    shape = data.draw(st.sampled_from(SHAPES))
+    count = data.draw(st.sampled_from([c for c in counts(method) if usable(method, c)]))
+    group = group_for(method, shape, seed, count=count)
+    copies = group.base.copy(), group.models.copy()
+    delta = merge(method, group)
     assert delta.shape == shape
-    assert delta.dtype == torch.float64
-    assert delta.isfinite().all()
-    assert values.base.equal(copies[0])
-    assert values.models.equal(copies[1])
-    assert values.weights.equal(copies[2])
+    assert delta.dtype == np.float64
+    assert np.isfinite(delta).all()
+    assert (group.base == copies[0]).all()
+    assert (group.models == copies[1]).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_models_equal_to_the_base_give_no_delta(name):
-    delta = make(name).merge_tensor(group((5, 7), 3, seed=1, equal=True))
-    assert delta.abs().max() == 0
+def usable(method, count):
+    return accepts(method, (1.0,) * count)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_elementwise_method_may_be_cut_anywhere(name):
-    if not METHODS[name].elementwise:
-        pytest.skip("sees whole tensors")
-    whole = group((1000,), 3, seed=2)
-    delta = make(name).merge_tensor(whole)
-    for part in (slice(0, 1), slice(1, 334), slice(334, 1000)):
-        cut = TensorGroup(
-            whole.name, whole.base[part], whole.models[:, part], whole.weights, whole.generator
-        )
-        assert make(name).merge_tensor(cut).equal(delta[part])
+@every_method
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_models_equal_to_the_base_give_no_delta(name, values, shape):
+    method = made(name, values)
+    if not method.anchored:
+        pytest.skip("its formula moves models that equal the base")
+    delta = merge(method, group_for(method, shape, seed=1, equal=True))
+    np.testing.assert_allclose(delta, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_bits_do_not_depend_on_the_number_of_threads(name):
-    before = torch.get_num_threads()
-    values = group((300, 500), 4, seed=3)
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(make(name).merge_tensor(values))
-    finally:
-        torch.set_num_threads(before)
-    assert results[0].equal(results[1])
+@every_method
+def test_the_order_of_the_models_changes_nothing_but_rounding(name, values):
+    method = made(name, values)
+    if not method.symmetric:
+        pytest.skip("its formula has an order")
+    group = group_for(method, (6, 8), seed=2)
+    order = list(range(len(group.weights)))[::-1]
+
+    def permuted(items):
+        return tuple(items[i] for i in order)
+
+    swapped = dataclasses.replace(
+        group,
+        models=group.models[order],
+        weights=permuted(group.weights),
+        parameters=permuted(group.parameters),
+        labels=permuted(group.labels),
+        digests=permuted(group.digests),
+        statistics={kind: each[order] for kind, each in group.statistics.items()},
+    )
+    np.testing.assert_allclose(merge(method, swapped), merge(method, group), atol=1e-9)
+
+
+@every_method
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_slices_give_what_the_whole_tensor_gives(name, values, size):
+    method = made(name, values)
+    group = group_for(method, (9, 11), seed=3)
+    whole, sliced = merge(method, group), merge_sliced(method, group, size)
+    np.testing.assert_allclose(sliced, whole, rtol=1e-9, atol=1e-12)
+
+
+@every_method
+def test_torch_gives_what_numpy_gives(name, values):
+    method = made(name, values)
+    for shape in ((6, 8), (10,), (3, 2, 4)):
+        group = group_for(method, shape, seed=4)
+        found = merge(method, in_library(group, "torch"))
+        np.testing.assert_allclose(found, merge(method, group), rtol=1e-8, atol=1e-10)
+
+
+@every_method
+def test_bits_do_not_depend_on_how_often_or_on_which_cores_it_runs(name, values):
+    method = made(name, values)
+    group = group_for(method, (40, 60), seed=5)
+    with threadpool_limits(1):
+        results = [merge(method, group).tobytes() for _ in range(2)]
+    assert results[0] == results[1]
+
+
+@every_method
+def test_other_tensors_matter_only_to_methods_that_survey_the_model(name, values):
+    method = made(name, values)
+    first = group_for(method, (6, 5), seed=6)
+    second = dataclasses.replace(
+        group_for(method, (4, 7), seed=7), name="encoder.layers.1.weight", layer=(1, 12)
+    )
+    alone = merge(method, first)
+    together = merge_tensors(method, {first.name: first, second.name: second})
+    assert together[second.name].shape == (4, 7)
+    if type(method).survey_model is METHODS["linear"].survey_model:
+        np.testing.assert_array_equal(together[first.name], alone)
+    assert np.isfinite(together[first.name]).all()
