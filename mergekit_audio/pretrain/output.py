@@ -20,7 +20,8 @@ from mergekit_audio.pretrain.work import Work
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.report.card import write_card
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.writer import TensorSpec, copy_side_files, write_tensors
+from mergekit_audio.weights.side_files import copy_side_files
+from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 LOG_NAME = "log.jsonl"
 _PREPROCESSOR_NAME = "preprocessor_config.json"
@@ -103,7 +104,7 @@ def _write_weights(plan: TrainPlan, finished: Path, staging: Path) -> None:
 
 def _write_configs(plan: TrainPlan, staging: Path) -> None:
     if plan.base is not None:
-        copy_side_files(plan.base, staging)
+        copy_side_files(plan.base.folder, staging)
     else:
         write_json(staging / "config.json", dict(plan.config))
     if not (staging / _PREPROCESSOR_NAME).exists():

@@ -19,6 +19,7 @@ from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.keys import canonical_name
+from mergekit_audio.weights.side_files import side_files
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,6 +50,8 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
             "use bf16 or fp32 (--set arguments.precision=bf16)",
         )
     base = None if isinstance(recipe.base, PresetBase) else Checkpoint.open(recipe.base, root=root)
+    if base is not None:
+        side_files(base.folder)  # what the output carries over from it: refuse gaps before the work
     config = _config(recipe, base)
     shapes = _backbone_shapes(recipe, base, config)
     require_mask_vector(shapes)

@@ -18,13 +18,11 @@ from mergekit_audio.weights.hub import resolve
 from mergekit_audio.weights.keys import canonical_name
 from mergekit_audio.weights.locate import WeightFiles, find_weights
 from mergekit_audio.weights.shards import Shard, open_shard
+from mergekit_audio.weights.side_files import side_files
 from mergekit_audio.weights.strict_json import parse_object
 
 if TYPE_CHECKING:
     import torch
-
-SIDE_FILES = ("config.json", "preprocessor_config.json")
-"""What a model folder holds beside its weights and what a merge carries over from the base."""
 
 _CHECKED_AT_ONCE = 1 << 16
 
@@ -158,11 +156,13 @@ class Checkpoint:
         self._finite.add(name)
 
     def files(self) -> list[Path]:
-        """Return every file that belongs to the checkpoint: weights, index, configs; sorted."""
-        side = [self.folder / name for name in SIDE_FILES]
+        """Return every file that belongs to the checkpoint, sorted: weights, index, side files.
+
+        Side files are what a merge carries over from a base: configs, tokenizer, custom code.
+        """
         index_file = [self._files.index_file] if self._files.index_file else []
-        present = [path for path in side if path.is_file()]
-        return sorted([*self._files.weights, *index_file, *present])
+        side = side_files(self.folder, complete=False)
+        return sorted({*self._files.weights, *index_file, *side})
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return all tensors by canonical name, each mapped from its file."""

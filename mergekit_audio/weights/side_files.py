@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,20 +47,30 @@ _CONFIGS_WITH_CODE = (
 )
 
 
-def side_files(folder: Path) -> list[Path]:
+def side_files(folder: Path, *, complete: bool = True) -> list[Path]:
     """Return what is carried from a base's folder to the output, sorted.
 
     Configs, tokenizer and feature extractor files, and the modules that ``auto_map`` of a config
     names with those that they import from their own folder. No weights, model card, lock or log.
 
+    Parameters
+    ----------
+    folder
+        A model's folder.
+    complete
+        Refuse a folder whose code is not all there; otherwise its code is left out, as nothing can
+        be made of it.
+
     Raises
     ------
     InputError
-        A config is not JSON, or names code that is not there.
+        A config is not JSON, or names code that is not there (and it must be complete).
     """
     folder = Path(folder)
     found = {path for pattern in SIDE_PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    return sorted(found | set(custom_code(folder)))
+    with contextlib.nullcontext() if complete else contextlib.suppress(InputError):
+        found |= set(custom_code(folder))
+    return sorted(found)
 
 
 def copy_side_files(base_folder: Path, target: Path) -> list[Path]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import sha256_of_file, staged_file, write_json
-from mergekit_audio.weights.checkpoint import SIDE_FILES, Checkpoint
 from mergekit_audio.weights.dtypes import STORED, from_float64, from_torch, is_floating, to_float64
 from mergekit_audio.weights.header import DTYPES
 from mergekit_audio.weights.locate import INDEX_SUFFIX
@@ -202,18 +200,6 @@ def _write_all(handle: int, data: memoryview, start: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(handle, data[done:], start + done)
-
-
-def copy_side_files(base: Checkpoint, folder: Path) -> list[Path]:
-    """Copy ``config.json`` and ``preprocessor_config.json``, those that the base has."""
-    copied = []
-    for name in SIDE_FILES:
-        source = base.folder / name
-        if source.is_file():
-            with staged_file(folder / name) as staging:
-                shutil.copyfile(source, staging)
-            copied.append(folder / name)
-    return copied
 
 
 def _check_specs(specs: Sequence[TensorSpec], max_shard_bytes: int) -> None:

@@ -125,6 +125,13 @@ def test_a_base_without_config_or_corpus(root, tmp_path):
         pretrain.plan(make_recipe(corpus="nowhere"), root)
 
 
+def test_a_base_without_its_code_is_refused_before_the_work(tmp_path):
+    make_project(tmp_path)
+    (tmp_path / "base/tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "t.T"}}')
+    with pytest.raises(InputError, match=r"t\.py: not in the model's folder"):
+        pretrain.plan(make_recipe(), tmp_path)
+
+
 @pytest.mark.parametrize(("output", "what"), [("base", "base"), ("makam", r"corpus\.makam")])
 def test_the_output_may_not_replace_an_input(root, output, what):
     with pytest.raises(InputError, match=rf"would replace {what} \("):

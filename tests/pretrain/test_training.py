@@ -29,6 +29,12 @@ def log_lines(folder):
 def project(tmp_path_factory):
     """A trained model of the two stages, and the seconds-old base and corpora."""
     root = make_project(tmp_path_factory.mktemp("project"))
+    config = json.loads((root / "base/config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "configuration_MERT.MERTConfig"}
+    (root / "base/config.json").write_text(json.dumps(config))
+    (root / "base/configuration_MERT.py").write_text("import torch\n")
+    (root / "base/finetune.py").write_text("")
+    (root / "base/optimizer.pt").write_bytes(b"")
     events = []
     train(make_recipe(), root, progress=events.append, command="cmerge train-culture r.yaml")
     return root, events
@@ -43,6 +49,7 @@ def test_the_output_is_a_model_folder(project, caplog):
         "README.md",
         "cmerge.lock.json",
         "config.json",
+        "configuration_MERT.py",
         "heads.safetensors",
         "log.jsonl",
         "logs",
@@ -72,6 +79,12 @@ def test_the_lock_names_base_corpora_and_command(project):
     lock = read_lock(root / "out")
     assert [entry.name for entry in lock.inputs] == ["base", "corpus.makam", "replay"]
     assert lock.inputs[0].content_digest == Checkpoint.open(str(root / "base")).digest()
+    assert set(lock.inputs[0].files) == {
+        "config.json",
+        "configuration_MERT.py",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
     assert sorted(lock.inputs[1].files) == [f"track{i}.wav" for i in range(4)]
     assert lock.command == "cmerge train-culture r.yaml"
     assert "logs" not in " ".join(lock.outputs)

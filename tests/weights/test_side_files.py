@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from checkpoints import make_mert_checkpoint
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.hub import _BESIDE_THE_WEIGHTS
 from mergekit_audio.weights.side_files import copy_side_files, custom_code, side_files
 
@@ -143,6 +145,20 @@ def test_folders_without_their_code_are_refused(tmp_path: Path, files, message) 
     with pytest.raises(InputError, match=message) as caught:
         side_files(base)
     assert caught.value.hint
+    (base / "config.json").rename(base / "tokenizer_config.json")
+    assert names(base, side_files(base, complete=False)) == ["tokenizer_config.json"]
+
+
+def test_a_lock_names_all_that_is_carried_and_copes_with_gaps(tmp_path: Path) -> None:
+    base = make_mert_checkpoint(tmp_path / "base")
+    (base / "README.md").write_text("")
+    (base / "tokenizer.json").write_text("{}")
+    (base / "tokenizer_config.json").write_text(config("tok.Slow"))
+    carried = ["config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
+    checkpoint = Checkpoint.open(str(base))
+    assert names(base, checkpoint.files()) == sorted([*carried, "model.safetensors"])
+    (base / "tok.py").write_text("")
+    assert names(base, checkpoint.files()) == sorted([*carried, "model.safetensors", "tok.py"])
 
 
 def test_the_hub_is_asked_for_all_of_them() -> None:

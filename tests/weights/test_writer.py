@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import make_mert_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -25,7 +24,7 @@ from mergekit_audio.weights import writer
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.header import DTYPES
 from mergekit_audio.weights.inspect import inspect_checkpoint
-from mergekit_audio.weights.writer import TensorSpec, copy_side_files, write_tensors
+from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 STATE = {
     "a.weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
@@ -256,20 +255,6 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         write(tmp_path, STATE)
     tmp_path.chmod(0o755)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_side_files_are_carried_over(tmp_path: Path) -> None:
-    base = make_mert_checkpoint(tmp_path / "base")
-    (base / "modeling_MERT.py").write_text("raise SystemExit")
-    target = tmp_path / "out"
-    target.mkdir()
-    copied = copy_side_files(Checkpoint.open(str(base)), target)
-    assert [path.name for path in copied] == ["config.json", "preprocessor_config.json"]
-    assert sorted(target.iterdir()) == copied
-    for path in copied:
-        assert path.read_bytes() == (base / path.name).read_bytes()
-    (base / "preprocessor_config.json").unlink()
-    assert len(copy_side_files(Checkpoint.open(str(base)), target)) == 1
 
 
 @pytest.mark.parametrize("dtype", sorted({name for name, _ in DTYPES.values()}))
