@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from pydantic import ValidationError
+
+from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.files import explain_os_errors
 from mergekit_audio.lock import (
     LOCK_NAME,
@@ -33,7 +36,8 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge, a training, an evaluation, a sweep or a measurement wrote.
+        A folder that a merge, a training, an evaluation, a sweep, a measurement or the extraction
+        of an adapter wrote.
 
     Raises
     ------
@@ -84,6 +88,8 @@ def _made_again(folder: Path, lock: Lock, progress: Progress) -> Lock:
 
 
 def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock:
+    if lock.kind == "extract-lora":
+        return _extracted_again(lock, root, output, progress)
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import from_dict
     from mergekit_audio.recipe.measure import MeasureRecipe
@@ -110,6 +116,22 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
     from mergekit_audio.sweep import sweep
 
     return sweep(recipe, root, output=output, progress=progress)
+
+
+def _extracted_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock:
+    """Extract an adapter again; its settings are no recipe file's, so no loader knows them."""
+    from mergekit_audio.merge.extract_lora import extract
+    from mergekit_audio.merge.extraction_plan import ExtractSettings, plan_extraction
+
+    try:
+        settings = ExtractSettings(**lock.recipe)
+    except ValidationError as error:
+        faults = [
+            Fault(LOCK_NAME, 0, 0, ".".join(map(str, each["loc"])), each["msg"])
+            for each in error.errors()
+        ]
+        raise RecipeError(faults, "the lock is of another version: extract again") from None
+    return extract(plan_extraction(settings, root), output=output, progress=progress).lock
 
 
 def _environment_changes(lock: Lock) -> list[Difference]:

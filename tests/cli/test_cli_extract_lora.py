@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from commands import Done
 
+from mergekit_audio.errors import RecipeError
+from mergekit_audio.files import canonical_json, sha256_of_text
+from mergekit_audio.rebuild import rebuild
 from mergekit_audio.weights.lora import open_adapter
 
 
@@ -58,6 +61,27 @@ def test_a_dry_run_names_the_tensors_and_writes_nothing(
     }
     assert len(value["factored"]) == 25
     assert not (tmp_path / "lora").exists()
+
+
+def test_an_adapter_is_built_again_with_the_same_bytes(
+    cmerge: Callable[..., Done], models: Path, tmp_path: Path
+) -> None:
+    words = ("extract-lora", models / "a", "--base", models / "base", "-o", "lora")
+    assert cmerge(*words, "--energy", "0.9").code == 0
+    done = cmerge("verify", "lora", "--rebuild")
+    assert done.code == 0, done.err
+    assert "the same bytes when built again" in done.out
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    lock = json.loads((tmp_path / "lora/cmerge.lock.json").read_text())
+    lock["outputs"]["extraction.json"] = "0" * 64
+    (tmp_path / "lora/cmerge.lock.json").write_text(json.dumps(lock))
+    (difference,) = rebuild(tmp_path / "lora")
+    assert (difference.what, difference.name) == ("output", "extraction.json")
+    lock["recipe"]["rnk"] = 2
+    lock["recipe_digest"] = sha256_of_text(canonical_json(lock["recipe"]))
+    (tmp_path / "lora/cmerge.lock.json").write_text(json.dumps(lock))
+    with pytest.raises(RecipeError, match="rnk"):
+        rebuild(tmp_path / "lora")
 
 
 @pytest.mark.parametrize(
