@@ -81,7 +81,7 @@ def check_descent(
         raise InputError(
             "\n".join(faults),
             "merge models with the base that they were trained from; if this is meant all the "
-            "same, set allow_unrelated: true",
+            "same, set unrelated: note",
         )
     notes = [
         f"{model.source} is the same as the base {base.source}: it adds nothing"

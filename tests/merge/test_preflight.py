@@ -66,7 +66,7 @@ def test_unrelated_models_are_refused_with_their_figures(tmp_path: Path) -> None
     assert found.relative_norm == pytest.approx(math.sqrt(2), abs=0.1)  # independent, of one norm
     assert f"is {found.relative_norm:.2f} times" in lines[0]
     assert "2 matrices, 3584 values" in lines[0]
-    assert "allow_unrelated: true" in caught.value.hint
+    assert "unrelated: note" in caught.value.hint
     assert check_descent(base, [bad[0], good, bad[1]], allow_unrelated=True) == lines
 
 
