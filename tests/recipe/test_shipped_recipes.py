@@ -6,18 +6,26 @@ import pytest
 import yaml
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.recipe.load import load
+from mergekit_audio.recipe.load import check_file, load
 from mergekit_audio.recipe.schema import COMMANDS, KINDS, json_schema, keys_at
 from mergekit_audio.recipe.shipped import shipped_recipe, shipped_recipes
 from mergekit_audio.recipe.train import TrainRecipe
 
 RECIPES = {each.name: each for each in shipped_recipes()}
+# In mergekit's form; to load one is to open its models (test_shipped_merges.py).
+THEIRS = ("merge/mergekit_ties",)
+OURS = [name for name in RECIPES if name not in THEIRS]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OURS)
 def test_every_shipped_recipe_is_valid(name: str) -> None:
     kind = load(RECIPES[name].path).recipe.kind
     assert RECIPES[name].group in (kind, "demo")
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_shipped_recipes_of_mergekit_are_valid(name: str) -> None:
+    assert check_file(RECIPES[name].path) == ("mergekit", None)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -28,10 +36,12 @@ def test_every_shipped_recipe_opens_with_a_title_its_command_and_a_source(name: 
         if not line.startswith("#"):
             break
         comments.append(line)
-    recipe = load(path).recipe
-    command = COMMANDS[recipe.kind]
-    if isinstance(recipe, TrainRecipe) and len(recipe.corpora()) > 1:
-        command = "train-multi"
+    command = "merge"
+    if name not in THEIRS:
+        recipe = load(path).recipe
+        command = COMMANDS[recipe.kind]
+        if isinstance(recipe, TrainRecipe) and len(recipe.corpora()) > 1:
+            command = "train-multi"
     assert comments[0].endswith(".")
     assert comments[1].startswith(f"# cmerge {command} {path.name}")
     assert any(line.startswith("# source: ") for line in comments)
@@ -77,7 +87,7 @@ def test_the_schema_describes_every_key(kind: str) -> None:
     assert undescribed == []
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OURS)
 def test_the_schema_accepts_every_shipped_recipe(name: str) -> None:
     value = yaml.safe_load(RECIPES[name].path.read_text(encoding="utf-8"))
     assert list(violations(json_schema(value["kind"]), value)) == []
