@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import glob
 import hashlib
 import json
@@ -20,6 +21,7 @@ from mergekit_audio.errors import InputError
 
 _HASH_BLOCK_BYTES = 1 << 20
 _RENAME_EXCHANGE = 2
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 @contextlib.contextmanager
@@ -160,6 +162,17 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def start_writing_back(handle: int, start: int, count: int) -> None:
+    """Let the system begin to put bytes of a file onto the disk, so that fsync finds little left.
+
+    Nothing is promised by this; where the system has no such call nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        _library().sync_file_range(
+            handle, ctypes.c_longlong(start), ctypes.c_longlong(count), _SYNC_FILE_RANGE_WRITE
+        )
+
+
 @contextlib.contextmanager
 def explain_os_errors(target: Path) -> Iterator[None]:
     """Turn a full disk, a place that can't be written or a bad path into an ``InputError``."""
@@ -238,7 +251,7 @@ def _sync_folder(folder: Path) -> None:
 def _exchange(first: Path, second: Path) -> bool:
     """Swap two paths in one step; false where the system can't."""
     try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
+        rename = _library().renameat2
     except (OSError, AttributeError):
         return False
     here = -100  # AT_FDCWD
@@ -267,3 +280,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -16,12 +16,12 @@ SLOW_MERGE = """\
 import sys, time
 import mergekit_audio.merge.writing as writing
 from mergekit_audio.cli.main import main
-fast = writing.merged_bits
+fast = writing.merged_parts
 def slow(*arguments):
     for item in fast(*arguments):
         time.sleep(0.02)
         yield item
-writing.merged_bits = slow
+writing.merged_parts = slow
 main()
 """
 """Code that runs `cmerge` with merges of a few seconds."""

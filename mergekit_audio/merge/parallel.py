@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 R = TypeVar("R")
+WINDOW_BYTES = 32_000_000
+"""So many bytes of values are computed ahead of what is written."""
+
+_KEPT_BYTES = (1 << 25) - (1 << 13)
 
 
 def core_count() -> int:
@@ -36,7 +42,8 @@ def ordered_map(
     workers
         Threads.
     window
-        Work is started ahead as long as the sizes of what is not yet handed out sum to less.
+        Work is started ahead as long as the sizes of what is not yet handed out sum to less, and
+        for as many items as there are workers in any case.
     """
     with ThreadPoolExecutor(workers) as executor:
         waiting: deque[tuple[int, Future[R]]] = deque()
@@ -45,7 +52,7 @@ def ordered_map(
             for item in items:
                 waiting.append((size_of(item), executor.submit(function, item)))
                 ahead += waiting[-1][0]
-                while waiting and (ahead >= window or waiting[0][1].done()):
+                while len(waiting) > workers and (ahead >= window or waiting[0][1].done()):
                     size, future = waiting.popleft()
                     yield future.result()
                     del future
@@ -55,3 +62,12 @@ def ordered_map(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed blocks of up to 32 MB instead of giving them back at once.
+
+    glibc raises this bound to the largest block that it saw freed; arrays of a slice then come from
+    memory that is already there, and not from the system page by page.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)

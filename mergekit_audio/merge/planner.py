@@ -20,6 +20,7 @@ from mergekit_audio.merge.settings import check_methods, check_recipe
 from mergekit_audio.recipe.merge import Group, MergeRecipe, ModelEntry, Scale, StackSlice
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.depth import main_stack
+from mergekit_audio.weights.digest_cache import DigestCache
 from mergekit_audio.weights.dtypes import is_floating
 
 T = TypeVar("T")
@@ -194,11 +195,17 @@ def _each(items: Sequence[Any], work: Callable[[Any], T], kind: type[InputError]
 
 
 def _digest_all(checkpoints: Sequence[Checkpoint]) -> None:
-    """Read all tensors once, on all cores, for what names their content."""
+    """Know what names the content of all tensors: as remembered, or read once, on all cores."""
+    cache = DigestCache.of_user()
+    for checkpoint in checkpoints:
+        checkpoint.remember_digests(cache)
     jobs = [(checkpoint, name) for checkpoint in checkpoints for name in checkpoint.index]
     with ThreadPoolExecutor(core_count()) as executor:
         futures = [executor.submit(checkpoint.tensor_digest, name) for checkpoint, name in jobs]
         _each(futures, Future.result, InputError)
+    for checkpoint in checkpoints:
+        checkpoint.save_digests(cache)
+    cache.save()
 
 
 def _descent_notes(

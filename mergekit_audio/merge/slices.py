@@ -17,10 +17,11 @@ from mergekit_audio.methods.base import TensorGroup
 if TYPE_CHECKING:
     from mergekit_audio.merge.planner import MergePlan
 
-SLICE_ELEMENTS = 1 << 15
+SLICE_ELEMENTS = 1 << 16
 """Methods that allow it see about this many elements at a time.
 
-Measured fastest: the float64 slices of all models stay in the processor's cache.
+Measured fastest on two cores: smaller ones make the threads wait for each other, larger ones leave
+the processor's cache.
 """
 _MAGNITUDE, _DIRECTION = ".weight_g", ".weight_v"
 
@@ -95,6 +96,7 @@ class UnitSlices:
         self.survey: Any = None
         self.base, *self.models = self._operands()
         self._statistics = self._read_statistics()
+        self._checks = not (plan.recipe.allow_nonfinite or unit.row.method.linear)
         sources = unit.row.sources
         self._weights = tuple(source.weight for source in sources)
         self._parameters = tuple(source.parameters for source in sources)
@@ -107,10 +109,13 @@ class UnitSlices:
 
     def __iter__(self) -> Iterator[TensorGroup]:
         """Yield the tensor in slices that its method allows, in order."""
-        size = math.prod(self.shape)
+        return self.between(0, math.prod(self.shape))
+
+    def between(self, start: int, stop: int) -> Iterator[TensorGroup]:
+        """Yield the slices of a run of elements; it starts where a slice may."""
         step = self._step()
-        for start in range(0, size, step):
-            yield self._group(start, min(start + step, size))
+        for place in range(start, stop, step):
+            yield self._group(place, min(place + step, stop))
 
     def _step(self) -> int:
         granularity = self.unit.row.method.granularity
@@ -125,8 +130,8 @@ class UnitSlices:
         block = np.empty((1 + len(self.models), stop - start))
         for operand, out in zip((self.base, *self.models), block, strict=True):
             operand.read(start, stop, out)
-        if not self.plan.recipe.allow_nonfinite and not np.isfinite(block).all():
-            _raise_nonfinite(self.plan)
+        if self._checks and not np.isfinite(block).all():
+            raise_nonfinite(self.plan)
         shape = self._slice_shape(start, stop)
         group = TensorGroup(
             name=self.name,
@@ -199,7 +204,7 @@ class UnitSlices:
         }
 
 
-def _raise_nonfinite(plan: MergePlan) -> None:
+def raise_nonfinite(plan: MergePlan) -> None:
     """Raise one error that names every tensor of every input with values that are not finite."""
     messages: dict[str, None] = {}
     hint = ""

@@ -18,13 +18,14 @@ from mergekit_audio.files import (
     write_json,
 )
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
-from mergekit_audio.merge.arithmetic import merged_bits
+from mergekit_audio.merge.arithmetic import merged_parts
 from mergekit_audio.merge.describe import card_facts
-from mergekit_audio.merge.parallel import core_count
+from mergekit_audio.merge.parallel import core_count, keep_freed_memory
 from mergekit_audio.merge.planner import MergePlan
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.report.card import CARD_NAME, write_card
 from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.digest_cache import DigestCache
 from mergekit_audio.weights.side_files import copy_side_files
 from mergekit_audio.weights.writer import TensorSpec, TensorWriter, open_writer
 
@@ -119,6 +120,7 @@ def _run(
     overrides: Sequence[str],
 ) -> list[Lock]:
     plan = plans[0]
+    keep_freed_memory()
     for target in targets:
         require_free(target, force=force)
         _refuse_inputs_inside(plan, target)
@@ -126,12 +128,14 @@ def _run(
     executor = ThreadPoolExecutor(core_count())
     try:
         inputs = list(_inputs(plan))
-        hashing = _start_hashing(inputs, executor)
+        cache = DigestCache.of_user()
+        hashing = _start_hashing(inputs, executor, cache)
         with contextlib.ExitStack() as stack:
             stagings = [stack.enter_context(staged_folder(each, force=force)) for each in targets]
             written = _write_weights(plan, stagings, scales, progress, executor)
             progress(ProgressEvent("write configs, cards and locks", 0, len(plans)))
             locked = _locked(inputs, hashing)
+            cache.save()
             locks = []
             for each, staging, target, known in zip(plans, stagings, targets, written, strict=True):
                 copy_side_files(plan.base.folder, staging)
@@ -186,17 +190,18 @@ def _write_weights(
             stack.enter_context(open_writer(folder, specs, max_shard_bytes=limit))
             for folder in stagings
         ]
-        for name, bits in merged_bits(plan, scales, writers[0].order, progress):
+        for part in merged_parts(plan, scales, writers[0].order, progress):
+            name, start = part.row.stored_name, part.start
             if len(writers) == 1:
-                writers[0].write(name, bits[0])
+                writers[0].write(name, part.bits[0], start)
                 continue
             jobs = [
-                executor.submit(writer.write, name, each)
-                for writer, each in zip(writers, bits, strict=True)
+                executor.submit(writer.write, name, bits, start)
+                for writer, bits in zip(writers, part.bits, strict=True)
             ]
             for job in jobs:
                 job.result()
-            del bits
+        list(executor.map(TensorWriter.finish, writers))
     return [writer.digests for writer in writers]
 
 
@@ -264,13 +269,23 @@ def _relative(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _start_hashing(
-    inputs: Sequence[_Input], executor: ThreadPoolExecutor
+    inputs: Sequence[_Input], executor: ThreadPoolExecutor, cache: DigestCache
 ) -> list[dict[str, Future[str]]]:
     """Hash the files of the inputs, in this order, while the merge reads the same files."""
     return [
-        {name: executor.submit(sha256_of_file, path) for name, path in each.files.items()}
+        {name: executor.submit(_known_sha256, cache, path) for name, path in each.files.items()}
         for each in inputs
     ]
+
+
+def _known_sha256(cache: DigestCache, path: Path) -> str:
+    """Return a file's sha256: as remembered of this very file, or read."""
+    known = cache.known(path).get("sha256")
+    if isinstance(known, str):
+        return known
+    digest = sha256_of_file(path)
+    cache.remember(path, sha256=digest)
+    return digest
 
 
 def _locked(

@@ -153,6 +153,8 @@ class MergeMethod(BaseModel, ABC):
     """Models that all equal the base give Δ = 0, whatever the weights."""
     needs_base: ClassVar[bool] = True
     """The formula has a base; without one the first model stands in for it."""
+    linear: ClassVar[bool] = False
+    """Δ is a linear combination of the inputs: a value that is not finite shows in the result."""
     random: ClassVar[bool] = False
     """It calls ``group.uniform``, so the models' digests are needed before the merge."""
     model_counts: ClassVar[tuple[int, int | None]] = (1, None)

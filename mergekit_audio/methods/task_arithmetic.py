@@ -17,6 +17,7 @@ class TaskArithmetic(MergeMethod):
         "Papaioannou et al., CultureMERT, arXiv 2506.17818, eq. 5"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
+    linear: ClassVar[bool] = True
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = Σᵢ wᵢ (θᵢ − θ_base), float64, shape ``[*S]``, summed in the models' order."""

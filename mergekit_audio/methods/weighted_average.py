@@ -19,6 +19,7 @@ class WeightedAverage(MergeMethod):
     """Always `weighted_average`."""
     reference: ClassVar[str] = "Wortsman et al., Model soups, arXiv 2203.05482, section 2"
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
+    linear: ClassVar[bool] = True
 
     def check_weights(self, weights: Sequence[float]) -> None:
         """Raise ``RecipeError`` when the weights sum to zero (to within rounding)."""

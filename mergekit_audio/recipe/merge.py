@@ -105,7 +105,7 @@ class MergeRecipe(Strict):
     """The merge method and its own parameters."""
     scale: FiniteFloat | Scale = 1.0
     """λ: one number, or a default with overrides by glob."""
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     """The dtype of the merged tensors; null keeps each tensor's dtype of the base."""
     groups: list[Group] = Field(default=[])
     """Tensors with another method, λ or weights; the first group that matches a tensor counts, and

@@ -13,6 +13,7 @@ import numpy as np
 from mergekit_audio.errors import InputError, LayoutError
 from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights.digest import content_digest, tensor_digest
+from mergekit_audio.weights.digest_cache import DigestCache
 from mergekit_audio.weights.dtypes import as_torch, is_floating, to_values
 from mergekit_audio.weights.hub import resolve
 from mergekit_audio.weights.keys import canonical_name
@@ -146,6 +147,22 @@ class Checkpoint:
             info = self._info(name)
             self._tensor_digests[name] = tensor_digest(name, info.dtype, self.bits(name))
         return self._tensor_digests[name]
+
+    def remember_digests(self, cache: DigestCache) -> None:
+        """Take over the digests that the cache knows of this checkpoint's files."""
+        for path, shard in self._shards.items():
+            known = cache.known(path).get("tensors", {})
+            if sorted(known) == sorted(canonical_name(name) for name in shard.entries):
+                self._tensor_digests.update(known)
+
+    def save_digests(self, cache: DigestCache) -> None:
+        """Let the cache know the digests that were computed."""
+        for path, shard in self._shards.items():
+            names = sorted(canonical_name(name) for name in shard.entries)
+            if all(name in self._tensor_digests for name in names):
+                known = {name: self._tensor_digests[name] for name in names}
+                if cache.known(path).get("tensors") != known:
+                    cache.remember(path, tensors=known)
 
     def require_finite(self, name: str) -> None:
         """Raise ``InputError`` when a tensor holds NaN or infinity and that is not allowed."""

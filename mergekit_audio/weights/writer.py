@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import sha256_of_file, staged_file, write_json
+from mergekit_audio.files import sha256_of_file, staged_file, start_writing_back, write_json
 from mergekit_audio.weights.dtypes import STORED, from_float64, from_torch, is_floating, to_float64
 from mergekit_audio.weights.header import DTYPES
 from mergekit_audio.weights.locate import INDEX_SUFFIX
@@ -133,7 +133,7 @@ def open_writer(
         ]
         writer = TensorWriter(paths, files)
         yield writer
-        writer.digests = dict(zip(names, [file.finish() for file in files], strict=True))
+        writer.finish()
         if len(shards) > 1:
             write_json(staged[-1], _index(names, shards))
 
@@ -148,12 +148,30 @@ class TensorWriter:
     def __init__(self, paths: list[Path], files: list[_ShardFile]) -> None:
         self.paths = paths
         self.digests: dict[str, str] = {}
+        self._files = files
         self._file_of = {name: file for file in files for name in file.starts}
         self.order = [name for file in files for name in sorted(file.starts, key=file.starts.get)]  # type: ignore[arg-type]
 
-    def write(self, name: str, bits: np.ndarray) -> None:
-        """Write one tensor's stored bits; of several threads one at a time."""
-        self._file_of[name].write(name, bits)
+    def write(self, name: str, bits: np.ndarray, start: int = 0) -> None:
+        """Write a tensor's stored bits, or a run of them that begins at its element ``start``.
+
+        Of several threads one at a time.
+        """
+        self._file_of[name].write(name, bits, start)
+
+    def finish(self) -> None:
+        """Put the files onto the disk and know their digests; done at the block's end otherwise.
+
+        Raises
+        ------
+        ValueError
+            A tensor did not come, or not whole.
+        """
+        if not self.digests:
+            names = [path.name for path in self.paths]
+            self.digests = {
+                name: file.finish() for name, file in zip(names, self._files, strict=False)
+            }
 
 
 class _ShardFile:
@@ -171,20 +189,22 @@ class _ShardFile:
         self._handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
         _write_all(self._handle, memoryview(header), 0)
 
-    def write(self, name: str, bits: np.ndarray) -> None:
+    def write(self, name: str, bits: np.ndarray, start: int) -> None:
         data = np.ascontiguousarray(bits).reshape(-1).view(np.uint8).data
-        if len(data) != self._missing.pop(name):
-            raise ValueError(f"tensor {name!r}: {len(data)} bytes are not what the header says")
-        start = self.starts[name]
-        _write_all(self._handle, data, start)
-        if start == self._hashed:
+        self._missing[name] -= len(data)
+        if self._missing[name] < 0:
+            raise ValueError(f"tensor {name!r}: more bytes came than the header says")
+        place = self.starts[name] + start * bits.itemsize
+        _write_all(self._handle, data, place)
+        start_writing_back(self._handle, place, len(data))
+        if place == self._hashed:
             self._digest.update(data)
             self._hashed += len(data)
 
     def finish(self) -> str:
         """Put the file onto the disk and return its sha256."""
-        if self._missing:
-            raise ValueError(f"tensor {min(self._missing)!r} did not come")
+        if missing := sorted(name for name, count in self._missing.items() if count):
+            raise ValueError(f"tensor {missing[0]!r} did not come")
         os.fsync(self._handle)
         in_order = self._hashed == os.fstat(self._handle).st_size
         return self._digest.hexdigest() if in_order else sha256_of_file(self.path)
