@@ -90,7 +90,7 @@ def extract_lora(
         f"extracted {count}, {total:.1%} of the task vector's energy",
         output,
         time.monotonic() - started,
-        f"cmerge verify {shown(output)}, or name it as a model of a merge recipe",
+        f"cmerge verify {shown(output)} --rebuild, or name it as a model of a merge recipe",
     )
 
 

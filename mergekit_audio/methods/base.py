@@ -22,8 +22,8 @@ Array: TypeAlias = Any
 class TensorGroup:
     """One tensor of the base and of the K models, or an equal slice of each.
 
-    What a slice is, the method's ``granularity`` says: any flat run of elements (``element``), whole
-    rows along the first axis (``row``), or always the whole tensor (``tensor``).
+    What a slice is, the method's ``granularity`` says: any flat run of elements (``element``),
+    whole rows along the first axis (``row``), or always the whole tensor (``tensor``).
 
     Parameters
     ----------

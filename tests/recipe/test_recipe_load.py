@@ -70,7 +70,7 @@ def test_every_fault_is_listed_with_line_column_and_the_nearest_key(tmp_path: Pa
         f"7:16: method.name: expected one of {len(names('methods'))} methods; "
         "found 'task_arithmatic'; did you mean 'task_arithmetic'?",
         "8:8: scale: expected a number or a mapping, found 'abc'",
-        "9:8: dtype: expected 'float32', 'float16' or 'bfloat16', found 'float23'; "
+        "9:8: dtype: expected 'float64', 'float32', 'float16' or 'bfloat16', found 'float23'; "
         "did you mean 'float32'?",
     ]
 
