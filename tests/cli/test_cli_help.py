@@ -122,7 +122,7 @@ def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
     [
         ("cmerge swe", ["sweep-lambda"]),
         ("cmerge recipe s", ["schema", "show"]),
-        ("cmerge recipe cp merge/c", ["merge/culturemert_ta"]),
+        ("cmerge recipe cp merge/cu", ["merge/culturemert_ta"]),
         ("cmerge recipe schema s", ["sweep"]),
         ("cmerge merge --dr", ["--dry-run"]),
     ],
