@@ -32,7 +32,7 @@ def card_facts(plan: MergePlan) -> CardFacts:
         ),
         method=(
             f"θ = θ_base + λ · Δ with Δ by `{recipe.method.name}`: {_first_line(recipe.method)} "
-            f"Source: {type(recipe.method).reference}. Computed in float64 and rounded once."
+            f"Source: {type(recipe.method).reference}. Computed in float64, then cast."
             f"{_groups_text(plan)}"
         ),
         recipe=recipe.model_dump(mode="json"),

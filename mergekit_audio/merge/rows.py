@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from mergekit_audio.errors import Fault, InputError, RecipeError
 from mergekit_audio.merge.layout import Layout
+from mergekit_audio.merge.outputs import OutputTensor, output_tensors
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.merge import Group, LayerRange, MergeRecipe, Scale
+from mergekit_audio.recipe.merge import Group, MergeRecipe, Scale
 from mergekit_audio.registry import did_you_mean
-from mergekit_audio.weights.checkpoint import Checkpoint, TensorInfo
+from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.depth import Stack, main_stack
 from mergekit_audio.weights.dtypes import STORED, is_floating
 from mergekit_audio.weights.globs import matches, validate_glob
@@ -100,7 +101,7 @@ def make_rows(
         A glob or a range of layers matches no tensor, or layers are asked for that are not there;
         all faults are listed.
     """
-    tensors = _output_tensors(recipe, base, models, layout)
+    tensors = output_tensors(recipe, base, models, layout)
     stack = main_stack(tensor.name for tensor in tensors)
     _check_globs(recipe, base, tensors, stack)
     rows = [_row(recipe, layout, tensor, stack) for tensor in tensors]
@@ -123,99 +124,7 @@ def idle_settings(recipe: MergeRecipe, rows: Sequence[PlanRow]) -> Iterator[str]
             yield f"groups[{i}] ({_match_text(group)}) merges no tensor: {reason}"
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor of the output: its base's tensor and each model's, None for a model left out."""
-
-    name: str
-    info: TensorInfo
-    base_name: str
-    models: tuple[str | None, ...]
-
-    @property
-    def stored_name(self) -> str:
-        return self.info.stored_name
-
-
-def _output_tensors(
-    recipe: MergeRecipe, base: Checkpoint, models: Sequence[Checkpoint], layout: Layout
-) -> list[_Tensor]:
-    names = [name for name in base.index if name not in layout.dropped]
-    plain = [
-        _Tensor(
-            name, base.index[name], name, tuple(each.get(name, name) for each in layout.sources)
-        )
-        for name in names
-    ]
-    if not recipe.stack:
-        return plain
-    stack = main_stack(names)
-    if stack is None:
-        raise RecipeError(
-            [Fault("", 0, 0, "stack", f"{base.source} has no numbered layers")],
-            "remove `stack`",
-        )
-    outside = [tensor for tensor in plain if stack.layer(tensor.name) is None]
-    return [*outside, *_stacked(recipe, base, models, stack)]
-
-
-def _stacked(
-    recipe: MergeRecipe, base: Checkpoint, models: Sequence[Checkpoint], stack: Stack
-) -> list[_Tensor]:
-    faults: list[Fault] = []
-    tensors: list[_Tensor] = []
-    place = 0
-    for i, part in enumerate(recipe.stack):
-        length = part.base.last - part.base.first + 1
-        ranges = [("base", part.base, base)]
-        ranges += [(f"models[{j}]", each, models[j]) for j, each in enumerate(part.models) if each]
-        for key, each, checkpoint in ranges:
-            if each.last - each.first + 1 != length or length < 1:
-                problem = f"{each.first} to {each.last} are not {max(length, 0)} layers as in base"
-                faults.append(Fault("", 0, 0, f"stack[{i}].{key}", problem))
-            elif not _has_layers(checkpoint, stack, each):
-                problem = f"{checkpoint.source} has no layers {each.first} to {each.last}"
-                faults.append(Fault("", 0, 0, f"stack[{i}].{key}", problem))
-        if len(part.models) != len(models):
-            problem = f"{len(part.models)} ranges for {len(models)} models"
-            faults.append(Fault("", 0, 0, f"stack[{i}].models", problem))
-        if faults:
-            place += max(length, 0)
-            continue
-        for offset in range(length):
-            tensors += _stacked_layer(
-                base,
-                stack,
-                part.base.first + offset,
-                place + offset,
-                [each.first + offset if each else None for each in part.models],
-            )
-        place += length
-    if faults:
-        raise RecipeError(faults, "layers count from 0, and first and last are both in")
-    return tensors
-
-
-def _stacked_layer(
-    base: Checkpoint, stack: Stack, base_layer: int, layer: int, layers: Sequence[int | None]
-) -> Iterator[_Tensor]:
-    for name, info in base.index.items():
-        if stack.layer(name) == base_layer:
-            spelt = replace(info, stored_name=stack.renumbered(info.stored_name, layer))
-            yield _Tensor(
-                stack.renumbered(name, layer),
-                spelt,
-                name,
-                tuple(None if n is None else stack.renumbered(name, n) for n in layers),
-            )
-
-
-def _has_layers(checkpoint: Checkpoint, stack: Stack, layers: LayerRange) -> bool:
-    there = {stack.layer(name) for name in checkpoint.index}
-    return there.issuperset(range(layers.first, layers.last + 1))
-
-
-def _row(recipe: MergeRecipe, layout: Layout, tensor: _Tensor, stack: Stack | None) -> PlanRow:
+def _row(recipe: MergeRecipe, layout: Layout, tensor: OutputTensor, stack: Stack | None) -> PlanRow:
     place = next(
         (i for i, group in enumerate(recipe.groups) if _in_group(group, tensor, stack)), None
     )
@@ -243,7 +152,7 @@ def _row(recipe: MergeRecipe, layout: Layout, tensor: _Tensor, stack: Stack | No
     )
 
 
-def _sources(recipe: MergeRecipe, group: Group, tensor: _Tensor) -> Iterator[Source]:
+def _sources(recipe: MergeRecipe, group: Group, tensor: OutputTensor) -> Iterator[Source]:
     for i, (entry, name) in enumerate(zip(recipe.models, tensor.models, strict=True)):
         if name is None:
             continue
@@ -253,7 +162,7 @@ def _sources(recipe: MergeRecipe, group: Group, tensor: _Tensor) -> Iterator[Sou
 
 
 def _scale(
-    recipe: MergeRecipe, group: Group, place: int | None, tensor: _Tensor
+    recipe: MergeRecipe, group: Group, place: int | None, tensor: OutputTensor
 ) -> tuple[float, str | None]:
     scale = recipe.scale if isinstance(recipe.scale, Scale) else Scale(default=recipe.scale)
     if group.scale is not None:
@@ -262,7 +171,7 @@ def _scale(
     return (override.scale, override.match) if override else (scale.default, None)
 
 
-def _fixed_reason(recipe: MergeRecipe, layout: Layout, tensor: _Tensor) -> str:
+def _fixed_reason(recipe: MergeRecipe, layout: Layout, tensor: OutputTensor) -> str:
     if not is_floating(tensor.info.dtype):
         return f"{tensor.info.dtype}, not floating point"
     excluded = next((glob for glob in recipe.exclude if _named(glob, tensor)), None)
@@ -271,11 +180,11 @@ def _fixed_reason(recipe: MergeRecipe, layout: Layout, tensor: _Tensor) -> str:
     return layout.kept.get(tensor.base_name, "")
 
 
-def _named(glob: str, tensor: _Tensor) -> bool:
+def _named(glob: str, tensor: OutputTensor) -> bool:
     return matches(glob, tensor.name) or matches(glob, tensor.stored_name)
 
 
-def _in_group(group: Group, tensor: _Tensor, stack: Stack | None) -> bool:
+def _in_group(group: Group, tensor: OutputTensor, stack: Stack | None) -> bool:
     if group.layers is not None:
         layer = stack.layer(tensor.name) if stack else None
         if layer is None or not group.layers.first <= layer <= group.layers.last:
@@ -298,7 +207,7 @@ def _match_text(group: Group) -> str:
 
 
 def _check_globs(
-    recipe: MergeRecipe, base: Checkpoint, tensors: Sequence[_Tensor], stack: Stack | None
+    recipe: MergeRecipe, base: Checkpoint, tensors: Sequence[OutputTensor], stack: Stack | None
 ) -> None:
     faults = [
         fault
@@ -326,7 +235,7 @@ def _all_globs(recipe: MergeRecipe) -> Iterator[tuple[str, str]]:
 
 
 def _glob_faults(
-    key: str, glob: str, base: Checkpoint, tensors: Sequence[_Tensor]
+    key: str, glob: str, base: Checkpoint, tensors: Sequence[OutputTensor]
 ) -> Iterator[Fault]:
     try:
         validate_glob(glob)

@@ -17,7 +17,7 @@ from mergekit_audio.methods.base import TensorGroup
 if TYPE_CHECKING:
     from mergekit_audio.merge.planner import MergePlan
 
-SLICE_ELEMENTS = 1 << 16
+SLICE_ELEMENTS = 1 << 17
 """Methods that allow it see about this many elements at a time.
 
 Measured fastest on two cores: smaller ones make the threads wait for each other, larger ones leave

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Multislerp(MergeMethod):
     """Δ = (Σᵢ wᵢ ‖xᵢ‖) m, m = Σᵢ wᵢ uᵢ / ‖Σᵢ wᵢ uᵢ‖, uᵢ = xᵢ / (‖xᵢ‖ + eps), xᵢ = θᵢ − θ_base.
 
-    With ``on: weights`` xᵢ = θᵢ and θ_base is subtracted from the result. The published form adds a
+    With ``space: weights`` xᵢ = θᵢ and θ_base is subtracted from the result. The published form adds a
     tangent step from m, whose length is zero (m is the direction of the sum that it projects). One
     model stays itself, whatever its weight. Where the weighted directions cancel, or all xᵢ are
     zero, the result is Σᵢ wᵢ xᵢ for any number of models (mergekit stops there for three or more,
@@ -27,7 +27,7 @@ class Multislerp(MergeMethod):
 
     name: Literal["multislerp"] = "multislerp"
     """Always `multislerp`."""
-    on: Literal["task_vectors", "weights"] = "task_vectors"
+    space: Literal["task_vectors", "weights"] = "task_vectors"
     """What is interpolated: the differences from the base, or the models themselves."""
     normalize_weights: bool = True
     """Divide the weights by their sum."""
@@ -38,9 +38,9 @@ class Multislerp(MergeMethod):
         "in mergekit, Goddard et al., Arcee's MergeKit, arXiv 2403.13257"
     )
     granularity: ClassVar[Literal["element", "row", "tensor"]] = "element"
-    needs_base: ClassVar[bool] = varies(True, lambda method: method.on == "task_vectors")
+    needs_base: ClassVar[bool] = varies(True, lambda method: method.space == "task_vectors")
     anchored: ClassVar[bool] = varies(
-        True, lambda method: method.on == "task_vectors" or method.normalize_weights
+        True, lambda method: method.space == "task_vectors" or method.normalize_weights
     )
 
     def check_weights(self, weights: Sequence[float]) -> None:
@@ -75,7 +75,7 @@ class Multislerp(MergeMethod):
             self.eps,
             lambda each: combination_norm(slices, self._vectors, each),
         )
-        return Span(coefficients) if self.on == "task_vectors" else weights_span(coefficients)
+        return Span(coefficients) if self.space == "task_vectors" else weights_span(coefficients)
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ = Σᵢ cᵢ xᵢ (− θ_base), float64, shape ``[*S]``."""
@@ -83,4 +83,4 @@ class Multislerp(MergeMethod):
         return span.apply(group)
 
     def _vectors(self, group: TensorGroup) -> Array:
-        return group.task_vectors if self.on == "task_vectors" else group.models
+        return group.task_vectors if self.space == "task_vectors" else group.models

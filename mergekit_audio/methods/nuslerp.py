@@ -15,7 +15,7 @@ _SMALLEST_SUM = 1e-6
 class Nuslerp(MergeMethod):
     """Δ = (sin((1 − t) Ω) x₁ + sin(t Ω) x₂) / sin Ω, t = w₂ / (w₁ + w₂), Ω the angle of x₁ and x₂.
 
-    xᵢ = θᵢ − θ_base, or with ``on: weights`` xᵢ = θᵢ and θ_base is subtracted from the result.
+    xᵢ = θᵢ − θ_base, or with ``space: weights`` xᵢ = θᵢ and θ_base is subtracted from the result.
     Weights that sum to zero give t = 0.5. Collinear vectors (sin² Ω ≤ 1e-12) are joined linearly; a
     vector of zeros counts as perpendicular to the other. mergekit's ``nuslerp_flatten: false`` is
     ``vectors: last_axis``, with ``nuslerp_row_wise: true`` it is ``vectors: first_axis``.
@@ -23,7 +23,7 @@ class Nuslerp(MergeMethod):
 
     name: Literal["nuslerp"] = "nuslerp"
     """Always `nuslerp`."""
-    on: Literal["task_vectors", "weights"] = "task_vectors"
+    space: Literal["task_vectors", "weights"] = "task_vectors"
     """What is interpolated: the differences from the base, or the models themselves."""
     vectors: Literal["tensor", "last_axis", "first_axis"] = "tensor"
     """What has one angle: the whole tensor, or each vector along its last or its first axis."""
@@ -34,7 +34,7 @@ class Nuslerp(MergeMethod):
     granularity: ClassVar[Literal["element", "row", "tensor"]] = varies(
         "element", lambda method: "element" if method.vectors == "tensor" else "row"
     )
-    needs_base: ClassVar[bool] = varies(True, lambda method: method.on == "task_vectors")
+    needs_base: ClassVar[bool] = varies(True, lambda method: method.space == "task_vectors")
     model_counts: ClassVar[tuple[int, int | None]] = (2, 2)
 
     def survey(self, slices: Slices, model_survey: Any) -> tuple[Array, Array, Array] | None:
@@ -60,7 +60,7 @@ class Nuslerp(MergeMethod):
         first, second, excess = group.survey or self._of_rows(group)
         base, models = group.base, group.models
         delta = first * (models[0, ...] - base) + second * (models[1, ...] - base)
-        return delta if self.on == "task_vectors" else delta + excess * base
+        return delta if self.space == "task_vectors" else delta + excess * base
 
     def _of_rows(self, group: TensorGroup) -> tuple[Array, Array, Array]:
         from mergekit_audio.methods._geometry import nuslerp_coefficients
@@ -75,7 +75,7 @@ class Nuslerp(MergeMethod):
 
     def _pairs(self, groups: Any) -> Iterator[tuple[TensorGroup, Array, Array]]:
         for group in groups:
-            x = group.models if self.on == "weights" else group.task_vectors
+            x = group.models if self.space == "weights" else group.task_vectors
             yield group, x[0, ...], x[1, ...]
 
     def _place(self, group: TensorGroup) -> float:

@@ -125,7 +125,7 @@ def _fields(name: str, shared: Mapping[str, Any], has_base: bool) -> dict[str, A
     """Return mergekit's values under our fields' names."""
     if name not in ("nuslerp", "multislerp"):
         return dict(shared)
-    fields = {"on": "task_vectors" if has_base else "weights"}
+    fields = {"space": "task_vectors" if has_base else "weights"}
     if name == "multislerp":
         return {**shared, **fields}
     axis = "first_axis" if shared["nuslerp_row_wise"] else "last_axis"

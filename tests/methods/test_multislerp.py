@@ -31,22 +31,24 @@ def test_worked_by_hand():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [2, 3, 4])
-@pytest.mark.parametrize("on", ["task_vectors", "weights"])
+@pytest.mark.parametrize("space", ["task_vectors", "weights"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_agrees_with_the_published_form(shape, count, on, normalize):
+def test_agrees_with_the_published_form(shape, count, space, normalize):
     group = make_group(shape, count, seed=count + 2)
     weights = np.array(group.weights)
     if normalize:
         weights = weights / weights.sum()
-    x = group.task_vectors if on == "task_vectors" else group.models
-    expected = multislerp(x, weights) - (group.base if on == "weights" else 0)
-    assert_merges_to(Multislerp(on=on, normalize_weights=normalize), group, expected, atol=1e-9)
+    x = group.task_vectors if space == "task_vectors" else group.models
+    expected = multislerp(x, weights) - (group.base if space == "weights" else 0)
+    assert_merges_to(
+        Multislerp(space=space, normalize_weights=normalize), group, expected, atol=1e-9
+    )
 
 
-@pytest.mark.parametrize("on", ["task_vectors", "weights"])
-def test_one_model_stays_itself(on):
+@pytest.mark.parametrize("space", ["task_vectors", "weights"])
+def test_one_model_stays_itself(space):
     group = make_group((3, 2), 1, weights=(0.3,))
-    method = Multislerp(on=on, normalize_weights=False)
+    method = Multislerp(space=space, normalize_weights=False)
     assert_merges_to(method, group, group.models[0] - group.base)
 
 
@@ -56,7 +58,7 @@ def test_directions_that_cancel_give_the_linear_combination():
     assert_merges_to(Multislerp(eps=1e-6), group, tau.mean(0))
     frozen = make_group((4,), 3, equal=True)
     assert (merge(Multislerp(), frozen) == 0).all()
-    assert (merge(Multislerp(on="weights"), frozen) == 0).all()
+    assert (merge(Multislerp(space="weights"), frozen) == 0).all()
 
 
 def test_directions_that_nearly_cancel_keep_their_digits():
@@ -73,5 +75,5 @@ def test_refuses_weights_that_sum_to_zero_only_where_it_divides_by_the_sum():
 
 def test_says_when_equal_models_may_move_the_base():
     assert Multislerp().anchored
-    assert Multislerp(on="weights").anchored
-    assert not Multislerp(on="weights", normalize_weights=False).anchored
+    assert Multislerp(space="weights").anchored
+    assert not Multislerp(space="weights", normalize_weights=False).anchored

@@ -37,14 +37,14 @@ def test_worked_by_hand():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("vectors", ["tensor", "last_axis", "first_axis"])
-@pytest.mark.parametrize("on", ["task_vectors", "weights"])
-def test_agrees_with_the_formula(shape, vectors, on):
+@pytest.mark.parametrize("space", ["task_vectors", "weights"])
+def test_agrees_with_the_formula(shape, vectors, space):
     group = make_group(shape, 2, seed=5, weights=(0.4, 1.1))
-    x = group.task_vectors if on == "task_vectors" else group.models
+    x = group.task_vectors if space == "task_vectors" else group.models
     expected = nuslerp(x[0], x[1], 1.1 / 1.5, vectors)
-    if on == "weights":
+    if space == "weights":
         expected = expected - group.base
-    assert_merges_to(Nuslerp(vectors=vectors, on=on), group, expected)
+    assert_merges_to(Nuslerp(vectors=vectors, space=space), group, expected)
 
 
 @pytest.mark.parametrize("vectors", ["tensor", "last_axis", "first_axis"])
@@ -68,4 +68,4 @@ def test_options_change_what_the_engine_may_cut():
     assert Nuslerp.granularity == Nuslerp().granularity == "element"
     assert Nuslerp(vectors="first_axis").granularity == "row"
     assert Nuslerp().needs_base
-    assert not Nuslerp(on="weights").needs_base
+    assert not Nuslerp(space="weights").needs_base
