@@ -170,10 +170,9 @@ def _run(
     **keywords: Any,
 ) -> Lock:
     from mergekit_audio import merge as engine
-    from mergekit_audio.methods.greedy_soup import GreedySoup
 
     method = plan.recipe.method
-    if isinstance(method, GreedySoup) and method.accepted is None:
+    if method.name == "greedy_soup" and getattr(method, "accepted", None) is None:
         from mergekit_audio.sweep.soup import greedy_soup
 
         if scales is not None:

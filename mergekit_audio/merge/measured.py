@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from mergekit_audio.merge.inputs import MergeModel
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.methods.regmean_plus_plus import RegmeanPlusPlus
 from mergekit_audio.recipe.merge import MergeRecipe
 
 
@@ -28,8 +27,7 @@ def check_statistics(recipe: MergeRecipe, models: Sequence[MergeModel]) -> None:
             assert model.statistics is not None
             model.statistics.require(method.needs_statistics, model.digest, model.source)
             statistics.append(model.statistics)
-        if isinstance(method, RegmeanPlusPlus):
-            method.check_statistics(statistics, [model.digest for model in models], weights)
+        method.check_statistics(statistics, [model.digest for model in models], weights)
 
 
 def _used(recipe: MergeRecipe) -> Iterator[tuple[MergeMethod, list[float]]]:

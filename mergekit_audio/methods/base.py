@@ -177,6 +177,21 @@ class MergeMethod(BaseModel, ABC):
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ``RecipeError`` when a parameter names a model that is not there."""
 
+    def check_statistics(
+        self, statistics: Sequence[Any], digests: Sequence[str], weights: Sequence[float]
+    ) -> None:
+        """Raise ``InputError`` when what was measured does not fit these models and weights.
+
+        Parameters
+        ----------
+        statistics
+            The models' ``weights.statistics.Statistics``.
+        digests
+            The models' content digests.
+        weights
+            w₁ … w_K.
+        """
+
     def survey_model(self, tensors: Tensors) -> Any:
         """Return what the method must know of all tensors together before it merges the first."""
         return None

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class Multislerp(MergeMethod):
     """Δ = (Σᵢ wᵢ ‖xᵢ‖) m, m = Σᵢ wᵢ uᵢ / ‖Σᵢ wᵢ uᵢ‖, uᵢ = xᵢ / (‖xᵢ‖ + eps), xᵢ = θᵢ − θ_base.
 
-    With ``space: weights`` xᵢ = θᵢ and θ_base is subtracted from the result. The published form adds a
-    tangent step from m, whose length is zero (m is the direction of the sum that it projects). One
-    model stays itself, whatever its weight. Where the weighted directions cancel, or all xᵢ are
-    zero, the result is Σᵢ wᵢ xᵢ for any number of models (mergekit stops there for three or more,
-    so that one frozen tensor ends its merge).
+    With ``space: weights`` xᵢ = θᵢ and θ_base is subtracted from the result. The published form
+    adds a tangent step from m, whose length is zero (m is the direction of the sum that it
+    projects). One model stays itself, whatever its weight. Where the weighted directions
+    cancel, or all xᵢ are zero, the result is Σᵢ wᵢ xᵢ for any number of models (mergekit stops
+    there for three or more, so that one frozen tensor ends its merge).
     """
 
     name: Literal["multislerp"] = "multislerp"

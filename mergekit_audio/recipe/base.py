@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated, Any, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ValidationInfo,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
@@ -54,7 +56,7 @@ class Plugin:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Validate by the class that the value names; a plug-in may be its name alone."""
-        return core_schema.no_info_plain_validator_function(self._validated)
+        return core_schema.with_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -66,7 +68,7 @@ class Plugin:
         }
         return handler(core_schema.tagged_union_schema(choices, discriminator="name"))
 
-    def _validated(self, value: Any) -> Any:
+    def _validated(self, value: Any, info: ValidationInfo) -> Any:
         names = registry.names(self.family)
         if isinstance(value, BaseModel) and getattr(value, "name", None) in names:
             return value
@@ -79,7 +81,10 @@ class Plugin:
             expected = ", ".join(repr(name) for name in names)
             tag = {"discriminator": "'name'", "tag": str(values["name"]), "expected_tags": expected}
             raise PydanticKnownError("union_tag_invalid", tag)
-        return registry.lookup(self.family, values["name"]).model_validate(values)
+        plugin = registry.lookup(self.family, values["name"])
+        if info.mode == "json":  # a recipe's file: text is no number there either
+            return plugin.model_validate_json(json.dumps(values), strict=True)
+        return plugin.model_validate(values)
 
 
 def default_plugin(family: str, name: str) -> Any:

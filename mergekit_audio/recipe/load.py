@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -14,21 +14,21 @@ from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.recipe import overrides as override_module
 from mergekit_audio.recipe import positions
-from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.faults import faults_of, place
-from mergekit_audio.recipe.measure import MeasureRecipe
-from mergekit_audio.recipe.merge import MergeRecipe
+from mergekit_audio.recipe.kinds import COMMANDS, KINDS, model_of
 from mergekit_audio.recipe.overrides import Override
 from mergekit_audio.recipe.positions import Document
-from mergekit_audio.recipe.schema import COMMANDS, KINDS
-from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.registry import did_you_mean
 
 if TYPE_CHECKING:
+    from mergekit_audio.recipe.evaluate import EvaluateRecipe
+    from mergekit_audio.recipe.measure import MeasureRecipe
+    from mergekit_audio.recipe.merge import MergeRecipe
     from mergekit_audio.recipe.mergekit_yaml import Conversion
+    from mergekit_audio.recipe.sweep import SweepRecipe
+    from mergekit_audio.recipe.train import TrainRecipe
 
-Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe
+    Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe
 
 
 @dataclass(frozen=True)
@@ -228,17 +228,16 @@ def _validate(document: Document, changes: list[Override], kind: str | None) -> 
     value, faults = override_module.apply(value, changes)
     faults += document.faults
     found = _kind(document, value, kind)
-    model = KINDS[found]
+    model = model_of(found)
     try:
         # Strict JSON: text is no number, yes/no is no 1/0, but lists may become tuples.
-        recipe = model.model_validate_json(json.dumps(value), strict=True)
+        recipe = cast("Recipe", model.model_validate_json(json.dumps(value), strict=True))
     except ValidationError as error:
         faults += faults_of(error, document, value, changes, found)
     if faults:
         raise RecipeError(
             faults, f"`cmerge recipe schema {found}` prints every key and what it takes"
         )
-    assert isinstance(recipe, Recipe)
     return recipe
 
 

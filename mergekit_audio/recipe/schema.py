@@ -7,29 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mergekit_audio.recipe.base import Strict
-from mergekit_audio.recipe.evaluate import EvaluateRecipe
-from mergekit_audio.recipe.measure import MeasureRecipe
-from mergekit_audio.recipe.merge import MergeRecipe
-from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.recipe.train import TrainRecipe
-
-KINDS: dict[str, type[Strict]] = {
-    "merge": MergeRecipe,
-    "train": TrainRecipe,
-    "evaluate": EvaluateRecipe,
-    "sweep": SweepRecipe,
-    "measure": MeasureRecipe,
-}
-"""The model of each ``kind``."""
-
-COMMANDS = {
-    "merge": "merge",
-    "train": "train-culture",
-    "evaluate": "evaluate",
-    "sweep": "sweep-lambda",
-    "measure": "measure",
-}
-"""The command that runs each ``kind``."""
+from mergekit_audio.recipe.kinds import model_of
 
 
 @functools.cache
@@ -74,7 +52,7 @@ def _model(kind: str) -> type[Strict]:
         from mergekit_audio.recipe._mergekit_schema import MergekitRecipe
 
         return MergekitRecipe
-    return KINDS[kind]
+    return model_of(kind)
 
 
 def _below(

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from commands import Done
 
+from mergekit_audio.recipe.kinds import KINDS
 from mergekit_audio.recipe.load import load
-from mergekit_audio.recipe.schema import KINDS, json_schema
+from mergekit_audio.recipe.schema import json_schema
 from mergekit_audio.recipe.shipped import shipped_recipe, shipped_recipes
 
 

@@ -307,3 +307,9 @@ def test_the_output_may_lie_in_the_user_s_home(
     monkeypatch.setenv("HOME", "/home/of/me")
     loaded = load(write(tmp_path, MERGE), ["output=~/out"])
     assert loaded.recipe.output == "/home/of/me/out"
+
+
+def test_text_is_no_number_in_a_plug_in_either(tmp_path: Path) -> None:
+    text = "kind: merge\nbase: b\nmodels: [{model: a}]\noutput: o\n"
+    found = faults(tmp_path, text + "method: {name: ties, density: '1'}\n")
+    assert found == ["5:31: method.density: expected a number, found '1' (write it without quotes)"]

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.recipe.kinds import COMMANDS, KINDS, model_of
 from mergekit_audio.recipe.load import check_file, load
-from mergekit_audio.recipe.schema import COMMANDS, KINDS, json_schema, keys_at
+from mergekit_audio.recipe.schema import json_schema, keys_at
 from mergekit_audio.recipe.shipped import shipped_recipe, shipped_recipes
 from mergekit_audio.recipe.train import TrainRecipe
 
@@ -78,7 +79,7 @@ def test_the_schema_describes_every_key(kind: str) -> None:
     schema = json_schema(kind)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     json.dumps(schema)
-    assert set(schema["properties"]) == set(KINDS[kind].model_fields)
+    assert set(schema["properties"]) == set(model_of(kind).model_fields)
     undescribed = [
         name
         for name, value in schema["properties"].items()
