@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,12 +37,25 @@ class ModelEntry(Strict):
 
 
 class LayerRange(Strict):
-    """Layers `first` to `last` (both are in) of a model's main stack."""
+    """Layers `first` to `last` (both are in) of a model's main stack; `[0, 5]` is the short form."""
 
     first: int = Field(ge=0)
     """The first layer."""
     last: int = Field(ge=0)
     """The last layer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) == 2:
+            return {"first": value[0], "last": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _is_forward(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"the last layer, {self.last}, comes before the first, {self.first}")
+        return self
 
 
 class StackSlice(Strict):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from small_models import CONFIG, family, formula, recipe, same_bits, write_model
 
@@ -67,6 +68,10 @@ def test_the_first_group_counts_and_an_idle_one_is_noted(tmp_path):
             [{"match": "encoder.*", "layers": {"first": 11, "last": 12}}],
             r"groups\[0\]\.layers: 'encoder\.\*', layers 11 to 12 matches no tensor; "
             r"the main stack is encoder\.layers\.\{0-10\}",
+        ),
+        (
+            [{"layers": [11, 12]}],
+            r"groups\[0\]\.layers: '\*', layers 11 to 12 matches no tensor",
         ),
         ([{"weights": [1.0]}], r"groups\[0\]\.weights: 1 entries for 3 models"),
         (
@@ -151,3 +156,9 @@ def test_layers_that_are_not_there_can_not_be_stacked(tmp_path):
         merge.plan(recipe(["makam"], stack=stack), tmp_path)
     assert "stack[0].models[0]: makam has no layers 10 to 11" in str(caught.value)
     assert "stack[1].models[0]: 0 to 0 are not 2 layers as in base" in str(caught.value)
+
+
+def test_a_range_of_layers_has_a_short_form_and_runs_forward():
+    assert LayerRange.model_validate([2, 5]) == LayerRange(first=2, last=5)
+    with pytest.raises(ValidationError, match="the last layer, 1, comes before the first, 3"):
+        LayerRange(first=3, last=1)
