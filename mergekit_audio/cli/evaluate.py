@@ -6,44 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.cli.options import (
-    DryRun,
-    Force,
-    Json,
-    NoProgress,
-    Quiet,
-    RecipeFile,
-    RunOptions,
-    Set,
-    Workers,
-)
+from mergekit_audio.cli.commands import recipe_command_with_workers
 from mergekit_audio.cli.output import shown
-from mergekit_audio.cli.running import Finished, Job, run_recipe
+from mergekit_audio.cli.running import Finished, Job
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
     from mergekit_audio.recipe.load import LoadedRecipe
-
-
-def evaluate(
-    recipe: RecipeFile,
-    overrides: Set = None,
-    workers: Workers = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Probe frozen encoders on tagging tasks: ROC-AUC and average precision, mean ± std over seeds.
-
-    Stopped, the same command goes on where it was.
-
-    Example: cmerge evaluate evaluate.yaml --set "seeds=[0]"
-    """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    job = Job("evaluate", "evaluate", _plan, _run, _finish, settings={"workers": workers})
-    run_recipe(job, recipe, options)
 
 
 def _plan(loaded: LoadedRecipe) -> Any:
@@ -68,3 +37,14 @@ def _finish(target: Path, lock: Lock) -> Finished:
     models, tasks = len(lock.recipe["models"]), len(lock.recipe["tasks"])
     what = f"probed {models} model{'s'[: models > 1]} on {tasks} task{'s'[: tasks > 1]}"
     return Finished(what, f"read {shown(target / 'table.md')}", table, {"summary": summary})
+
+
+evaluate = recipe_command_with_workers(
+    Job("evaluate", "evaluate", _plan, _run, _finish),
+    """Probe frozen encoders on tagging tasks: ROC-AUC and average precision, mean ± std over seeds.
+
+Stopped, the same command goes on where it was.
+
+Example: cmerge evaluate evaluate.yaml --set "seeds=[0]"
+""",
+)

@@ -5,39 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.cli.options import (
-    DryRun,
-    Force,
-    Json,
-    NoProgress,
-    Quiet,
-    RecipeFile,
-    RunOptions,
-    Set,
-)
+from mergekit_audio.cli.commands import recipe_command
 from mergekit_audio.cli.output import shown
-from mergekit_audio.cli.running import Finished, Job, run_recipe
+from mergekit_audio.cli.running import Finished, Job
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
     from mergekit_audio.recipe.load import LoadedRecipe
-
-
-def measure(
-    recipe: RecipeFile,
-    overrides: Set = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Measure a model on unlabelled audio once, for Fisher merging, RegMean and RegMean++.
-
-    Example: cmerge measure fisher_gram.yaml --set examples=64
-    """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    run_recipe(Job("measure", "measure", _plan, _run, _finish), recipe, options)
 
 
 def _plan(loaded: LoadedRecipe) -> Any:
@@ -64,3 +38,12 @@ def _finish(target: Path, lock: Lock) -> Finished:
         f"measured {kinds} of {of} on {recipe['examples']} clips",
         f"name it in a merge recipe, models: [{{model: …, statistics: {where}}}]",
     )
+
+
+measure = recipe_command(
+    Job("measure", "measure", _plan, _run, _finish),
+    """Measure a model on unlabelled audio once, for Fisher merging, RegMean and RegMean++.
+
+Example: cmerge measure fisher_gram.yaml --set examples=64
+""",
+)

@@ -6,52 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.cli.options import (
-    DryRun,
-    Force,
-    Json,
-    NoProgress,
-    Quiet,
-    RecipeFile,
-    RunOptions,
-    Set,
-    Workers,
-)
+from mergekit_audio.cli.commands import recipe_command_with_workers
 from mergekit_audio.cli.output import shown
-from mergekit_audio.cli.running import Finished, Job, run_recipe
+from mergekit_audio.cli.running import Finished, Job
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
     from mergekit_audio.recipe.load import LoadedRecipe
-
-
-def sweep_lambda(
-    recipe: RecipeFile,
-    overrides: Set = None,
-    workers: Workers = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Merge at many λ, probe each merge, choose λ on validation and report on test.
-
-    Trains cultures whose models are missing. Stopped, the same command goes on where it was.
-
-    Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
-    """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    job = Job(
-        "sweep-lambda",
-        "sweep",
-        _plan_sweep,
-        _run_sweep,
-        _swept,
-        notes=lambda plan: plan.notes(),
-        settings={"workers": workers},
-    )
-    run_recipe(job, recipe, options)
 
 
 def _plan_sweep(loaded: LoadedRecipe) -> Any:
@@ -78,3 +39,21 @@ def _swept(target: Path, lock: Lock) -> Finished:
     selection = summary["selection"]
     what = f"swept {len(selection['curve'])} values of λ, best {selection['scale']:g} on validation"
     return Finished(what, then, text=table, extra={"summary": summary})
+
+
+sweep_lambda = recipe_command_with_workers(
+    Job(
+        "sweep-lambda",
+        "sweep",
+        _plan_sweep,
+        _run_sweep,
+        _swept,
+        notes=lambda plan: plan.notes(),
+    ),
+    """Merge at many λ, probe each merge, choose λ on validation and report on test.
+
+Trains cultures whose models are missing. Stopped, the same command goes on where it was.
+
+Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
+""",
+)

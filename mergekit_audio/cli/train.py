@@ -5,61 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.cli.options import (
-    DryRun,
-    Force,
-    Json,
-    NoProgress,
-    Quiet,
-    RecipeFile,
-    RunOptions,
-    Set,
-)
+from mergekit_audio.cli.commands import recipe_command
 from mergekit_audio.cli.output import shown
-from mergekit_audio.cli.running import Finished, Job, run_recipe
+from mergekit_audio.cli.running import Finished, Job
 from mergekit_audio.errors import RecipeError
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
     from mergekit_audio.recipe.load import LoadedRecipe
-
-
-def train_culture(
-    recipe: RecipeFile,
-    overrides: Set = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Train a model on one culture: continual pre-training, or a base from random weights.
-
-    Stopped at any moment, the same command resumes.
-
-    Example: cmerge train-culture makam.yaml --set corpus=recordings/makam
-    """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    run_recipe(_job("train-culture", _one_culture), recipe, options)
-
-
-def train_multi(
-    recipe: RecipeFile,
-    overrides: Set = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-) -> None:
-    """Train one model on several cultures at once.
-
-    Stopped at any moment, the same command resumes.
-
-    Example: cmerge train-multi multi.yaml --dry-run
-    """
-    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
-    run_recipe(_job("train-multi", _several_cultures), recipe, options)
 
 
 def _job(command: str, check: Any) -> Job:
@@ -113,3 +66,25 @@ def _finish(target: Path, lock: Lock) -> Finished:
     what = f"trained {lock.recipe['culture']} for {steps} steps"
     then = f"name {shown(target)} under models: of a merge recipe (cmerge recipe ls)"
     return Finished(what, then)
+
+
+train_culture = recipe_command(
+    _job("train-culture", _one_culture),
+    """Train a model on one culture: continual pre-training, or a base from random weights.
+
+Stopped at any moment, the same command resumes.
+
+Example: cmerge train-culture makam.yaml --set corpus=recordings/makam
+""",
+)
+
+
+train_multi = recipe_command(
+    _job("train-multi", _several_cultures),
+    """Train one model on several cultures at once.
+
+Stopped at any moment, the same command resumes.
+
+Example: cmerge train-multi multi.yaml --dry-run
+""",
+)
