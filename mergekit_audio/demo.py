@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from mergekit_audio import lock
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, require_free, write_json, write_text
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -137,13 +137,6 @@ def run_demo(
     wall_time_s = time.monotonic() - started
     report = _write_report(folder, size, summary, wall_time_s)
     return DemoResult(folder, report, summary, wall_time_s)
-
-
-def core_count() -> int:
-    """Return the CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from mergekit_audio.audio.prepared import PreparedCorpus
 from mergekit_audio.audio.store import Store
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.measure.planner import MeasurePlan, Subject
 from mergekit_audio.progress import Progress
@@ -73,7 +73,7 @@ def prepare_sound(plan: MeasurePlan, subject: Subject, progress: Progress) -> So
     corpus = Store(plan.store).prepare(
         plan.root / subject.corpus,
         sample_rate_hz=recipe.backbone.sample_rate_hz,
-        workers=recipe.num_threads or os.cpu_count() or 1,
+        workers=recipe.num_threads or core_count(),
         progress=progress,
     )
     clips = draw_clips(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.merge.finishing import Deltas, Part, finish
-from mergekit_audio.merge.parallel import WINDOW_BYTES, core_count, ordered_map
+from mergekit_audio.merge.parallel import WINDOW_BYTES, ordered_map
 from mergekit_audio.merge.slices import SLICE_ELEMENTS, Unit, UnitSlices, units_of
 from mergekit_audio.merge.surveys import UnitWork, one_thread_each, survey_models
 from mergekit_audio.progress import Progress, ProgressEvent, silent

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, sha256_of_file, staged_folder, write_json
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.merge._low_rank import LowRank, factorise
 from mergekit_audio.merge.extraction_plan import DEFAULT_RANK, ExtractPlan, is_embedding
-from mergekit_audio.merge.parallel import core_count, ordered_map
+from mergekit_audio.merge.parallel import ordered_map
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.report.adapter_card import AdapterFacts, write_adapter_card
 from mergekit_audio.report.card import CARD_NAME, CardInput, read_license

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json
 from mergekit_audio.merge.inputs import MergeModel, open_model
 from mergekit_audio.merge.layout import compare_layouts
 from mergekit_audio.merge.measured import check_statistics
-from mergekit_audio.merge.parallel import core_count
 from mergekit_audio.merge.preflight import check_descent
 from mergekit_audio.merge.rows import PlanRow, idle_settings, make_rows
 from mergekit_audio.merge.settings import check_methods, check_recipe

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import DependencyError
 from mergekit_audio.merge.finishing import Deltas
-from mergekit_audio.merge.parallel import WINDOW_BYTES, core_count, ordered_map
+from mergekit_audio.merge.parallel import WINDOW_BYTES, ordered_map
 from mergekit_audio.merge.slices import Unit, UnitSlices
 from mergekit_audio.methods._arrays import to_numpy
 from mergekit_audio.methods.base import MergeMethod, Slices

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import (
     require_free,
@@ -20,7 +21,7 @@ from mergekit_audio.files import (
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.merge.arithmetic import merged_parts
 from mergekit_audio.merge.describe import card_facts
-from mergekit_audio.merge.parallel import core_count, keep_freed_memory
+from mergekit_audio.merge.parallel import keep_freed_memory
 from mergekit_audio.merge.planner import MergePlan
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.report.card import CARD_NAME, write_card

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +10,7 @@ from pathlib import Path
 from mergekit_audio.audio.prepared import PreparedCorpus, Segment
 from mergekit_audio.audio.report import LEFT_OUT
 from mergekit_audio.audio.store import Store
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.data import Source
 from mergekit_audio.pretrain.planner import TrainPlan
@@ -52,7 +52,7 @@ def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
     """
     store = Store(plan.store)
     rate = plan.recipe.backbone.sample_rate_hz
-    workers = plan.recipe.arguments.num_threads or os.cpu_count() or 1
+    workers = plan.recipe.arguments.num_threads or core_count()
     corpora: dict[str, PreparedCorpus] = {}
     sources: dict[str, Source] = {}
     for key, place in corpus_places(plan).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.dtypes import is_floating, to_float64, to_values
@@ -124,7 +124,7 @@ def in_threads(
     progress: Progress,
 ) -> Iterator[tuple[T, R]]:
     """Yield (task, result) in the order of the tasks; each BLAS call stays in its own thread."""
-    pool = ThreadPoolExecutor(workers or available_cores())
+    pool = ThreadPoolExecutor(workers or core_count())
     progress(ProgressEvent(label, 0, len(tasks)))
     try:
         with threadpool_limits(limits=1, user_api="blas"):
@@ -133,14 +133,6 @@ def in_threads(
                 progress(ProgressEvent(label, done, len(tasks)))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
 
 
 def same_content(base: Checkpoint, model: Checkpoint, sums: Mapping[str, Sums], place: int) -> bool:
