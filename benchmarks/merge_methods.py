@@ -55,7 +55,7 @@ CASES = (
         scale=0.2,
     ),
     Case(
-        "task_arithmetic, 11 λ",
+        "task_arithmetic 11 λ",
         {"name": "task_arithmetic"},
         scale=0.2,
         words=("--scales", "0:1:0.1"),
