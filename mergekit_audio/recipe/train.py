@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
+from mergekit_audio.recipe.trust import Divergence, Forgetting
 from mergekit_audio.teachers.base import Teacher
 from mergekit_audio.transfers.base import Transfer
 
@@ -101,6 +102,9 @@ class NoiseMixture(Strict):
     """One to this many pieces."""
     volume: NonNegative = 1.0
     """Factor of an added piece."""
+    pool: Literal["batch", "window"] = "batch"
+    """Where pieces come from: the other clips of the micro-batch, as in MERT, or of the optimiser
+    step (a micro-batch of 4 has only 3 others)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -140,12 +144,26 @@ class TrainArguments(Strict):
     """Span masking."""
     noise: NoiseMixture = NoiseMixture()
     """In-batch noise mixture."""
+    gradient_checkpointing: bool = False
+    """Compute the encoder's layers again on the way back instead of keeping what they made: less
+    memory, a third more time, the same numbers."""
+    torch_compile: bool = False
+    """Compile the encoder's layers with torch.compile; needs a C++ compiler on a CPU. Rounds
+    otherwise than without."""
     num_threads: int | None = Field(default=None, gt=0)
     """CPU threads; a fixed number gives the same bytes on every machine, null means all cores."""
     logging_steps: int = Field(default=10, gt=0)
     """Optimiser steps between two log lines."""
     save_steps: int = Field(default=100, gt=0)
     """Optimiser steps between two checkpoints to resume from."""
+    divergence: Divergence | None = Divergence()
+    """When a rising loss counts as gone wrong; null means only when it is not finite."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """Stop, or go back to the last good checkpoint and go on with a lower peak_lr."""
+    rollback_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor of the stage's peak_lr at each rollback; min_lr stays, but never above the peak."""
+    max_rollbacks: int = Field(default=3, gt=0)
+    """Rollbacks of a stage before it stops all the same."""
 
 
 class TrainRecipe(Strict):
@@ -179,6 +197,10 @@ class TrainRecipe(Strict):
     """How data changes weights."""
     arguments: TrainArguments = TrainArguments()
     """The trainer's settings."""
+    forgetting: Forgetting | None = None
+    """Watch while training how well the model still does on some corpora."""
+    avoid: list[str] = Field(default=[])
+    """Corpora (manifests, folders) whose `valid` and `test` tracks may not be trained on."""
     store: str | None = None
     """The prepared store; null means `.cmerge_store` beside the recipe."""
     output: OutputPath
