@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mergekit_audio.merge.extraction_plan import ExtractSettings, plan_extraction
     from mergekit_audio.methods.base import MergeMethod, TensorGroup
     from mergekit_audio.progress import Progress, ProgressEvent
+    from mergekit_audio.recipe.ablation import AblationRecipe
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import LoadedRecipe, load
     from mergekit_audio.recipe.measure import MeasureRecipe
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from mergekit_audio.weights.task_vector import TaskVector
 
 # name: module. The engines are modules of their own: merge, measure, pretrain (plan, run), probe,
-# sweep.
+# sweep (and sweep.ablation).
 _API = {
+    "AblationRecipe": "recipe.ablation",
     "Adapter": "weights.lora",
     "Checkpoint": "weights.checkpoint",
     "CmergeError": "errors",
@@ -78,6 +80,7 @@ _API = {
 }
 
 __all__ = [
+    "AblationRecipe",
     "Adapter",
     "Checkpoint",
     "CmergeError",

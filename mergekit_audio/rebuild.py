@@ -36,8 +36,8 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge, a training, an evaluation, a sweep, a measurement or the extraction
-        of an adapter wrote.
+        A folder that a merge, a training, an evaluation, a sweep, an ablation, a measurement or the
+        extraction of an adapter wrote.
 
     Raises
     ------
@@ -90,6 +90,7 @@ def _made_again(folder: Path, lock: Lock, progress: Progress) -> Lock:
 def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock:
     if lock.kind == "extract-lora":
         return _extracted_again(lock, root, output, progress)
+    from mergekit_audio.recipe.ablation import AblationRecipe
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.load import from_dict
     from mergekit_audio.recipe.measure import MeasureRecipe
@@ -113,6 +114,10 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
         from mergekit_audio import measure
 
         return measure.run(measure.plan(recipe, root), output=output, progress=progress)
+    if isinstance(recipe, AblationRecipe):
+        from mergekit_audio.sweep.ablation import ablation
+
+        return ablation(recipe, root, output=output, progress=progress)
     from mergekit_audio.sweep import sweep
 
     return sweep(recipe, root, output=output, progress=progress)

@@ -15,6 +15,7 @@ import typer
 
 from mergekit_audio import __version__
 from mergekit_audio.cli import (
+    ablation,
     data,
     demo,
     evaluate,
@@ -87,6 +88,7 @@ app.add_typer(data.app, name="data", rich_help_panel="Start")
 app.add_typer(recipes.app, name="recipe", rich_help_panel="Start")
 app.command("train-culture", rich_help_panel="Train")(train.train_culture)
 app.command("train-multi", rich_help_panel="Train")(train.train_multi)
+app.command("ablation", rich_help_panel="Train")(ablation.ablation)
 app.command("merge", rich_help_panel="Merge")(merge.merge)
 app.command("sweep-lambda", rich_help_panel="Merge")(sweep.sweep_lambda)
 app.command("measure", rich_help_panel="Merge")(measure.measure)

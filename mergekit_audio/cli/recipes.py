@@ -13,7 +13,7 @@ from mergekit_audio.cli.options import DryRun, Force, Json, Quiet, Set
 from mergekit_audio.cli.output import Output, shown
 from mergekit_audio.errors import InputError, RecipeError
 
-KINDS = ("merge", "train", "evaluate", "sweep", "measure")
+KINDS = ("merge", "train", "evaluate", "sweep", "measure", "ablation")
 
 app = typer.Typer(no_args_is_help=True, help="List, copy, show, check and convert recipes.")
 app.command("convert")(convert.convert)

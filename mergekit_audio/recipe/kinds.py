@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "sweep": "sweep-lambda",
     "measure": "measure",
+    "ablation": "ablation",
 }
 """The command that runs each ``kind``."""
 

@@ -21,6 +21,7 @@ from mergekit_audio.recipe.positions import Document
 from mergekit_audio.registry import did_you_mean
 
 if TYPE_CHECKING:
+    from mergekit_audio.recipe.ablation import AblationRecipe
     from mergekit_audio.recipe.evaluate import EvaluateRecipe
     from mergekit_audio.recipe.measure import MeasureRecipe
     from mergekit_audio.recipe.merge import MergeRecipe
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from mergekit_audio.recipe.sweep import SweepRecipe
     from mergekit_audio.recipe.train import TrainRecipe
 
-    Recipe = MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe
+    Recipe = (
+        MergeRecipe | TrainRecipe | EvaluateRecipe | SweepRecipe | MeasureRecipe | AblationRecipe
+    )
 
 
 @dataclass(frozen=True)

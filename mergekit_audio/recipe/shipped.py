@@ -19,7 +19,8 @@ class ShippedRecipe:
     name
         ``group/stem``, e.g. ``merge/culturemert_ta``.
     group
-        Its folder: ``demo``, ``evaluate``, ``measure``, ``merge``, ``sweep`` or ``train``.
+        Its folder: ``ablation``, ``demo``, ``evaluate``, ``measure``, ``merge``, ``sweep`` or
+        ``train``.
     title
         Its first line, a comment.
     path

@@ -53,6 +53,7 @@ def test_every_shipped_recipe_opens_with_a_title_its_command_and_a_source(name: 
 
 def test_the_families_of_recipes_are_there() -> None:
     assert {each.group for each in RECIPES.values()} == {
+        "ablation",
         "demo",
         "evaluate",
         "measure",
