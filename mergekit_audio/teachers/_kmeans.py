@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -63,6 +64,11 @@ def residual_kmeans(
     return fitted
 
 
+def nearest(points: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
+    """Return argmin_c ‖x - book[c]‖ ``[…]`` of points ``[…, M]`` among codes ``[C, M]``."""
+    return (book.square().sum(dim=1) - 2.0 * (points @ book.T)).argmin(dim=-1)
+
+
 def _clusters(points: FloatArray, size: int, iterations: int, random: np.random.RandomState) -> Any:
     clusters = KMeans(
         size, n_init=1, max_iter=iterations, tol=0.0, algorithm="lloyd", random_state=random
@@ -76,5 +82,5 @@ def _clusters(points: FloatArray, size: int, iterations: int, random: np.random.
             raise InputError(
                 f"the recordings hold only {different} different frames to cluster, "
                 f"fewer than the {size} codes of a codebook",
-                "give more varied audio, or a smaller codebook_size",
+                "give more varied audio, or fewer codes",
             ) from warning

@@ -40,6 +40,13 @@ class LogMel:
         assert log_mel.shape[1] == frame_count(wave.shape[-1])
         return log_mel
 
+    def at(self, wave: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+        """Return the log-mel frames ``[N, M]`` of a waveform ``[S]`` at ``frames [N]``, or all."""
+        if frames is None:
+            return self(wave.unsqueeze(0))[0]
+        windows = centred_windows(wave.to(self.window.device).unsqueeze(0), len(self.window))
+        return self._block(windows[0, frames.to(self.window.device)])
+
     def _block(self, frames: torch.Tensor) -> torch.Tensor:
         spectrum = torch.fft.rfft(frames.double() * self.window) * self.scale
         power = spectrum.real.square() + spectrum.imag.square()

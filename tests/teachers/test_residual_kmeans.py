@@ -10,6 +10,8 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.progress import silent
+from mergekit_audio.teachers._fitting import sample_frames
 from mergekit_audio.teachers._kmeans import residual_kmeans
 from mergekit_audio.teachers._logmel import LogMel
 from mergekit_audio.teachers._nce import CodebookHead
@@ -163,13 +165,11 @@ def test_a_click_shows_in_the_frame_whose_middle_it_is():
 
 
 def test_frames_are_drawn_evenly_when_there_are_too_many(tmp_path, clips):
-    from mergekit_audio.progress import silent
-    from mergekit_audio.teachers._residual_kmeans import _sample_frames
-
     log_mel = LogMel(20, 1024)
     every = np.concatenate([log_mel(clip[None])[0].numpy() for clip in clips])
-    drawn = _sample_frames(iter(clips), log_mel, 200, 0, silent)
-    places = [int(np.flatnonzero((every == row).all(axis=1))[0]) for row in drawn]
+    drawn = sample_frames(iter(clips), log_mel, 200, seed=0, teacher="t", progress=silent)
+    places = [int(np.abs(every - row).max(axis=1).argmin()) for row in drawn]
+    np.testing.assert_allclose(drawn, every[places], rtol=0, atol=1e-9)
     assert len(drawn) == 200
     assert places == sorted(set(places))
     assert all(30 <= count <= 70 for count in np.histogram(places, 4, (0, len(every)))[0])
@@ -225,7 +225,7 @@ def test_a_file_of_other_settings_or_a_damaged_one_is_refused(tmp_path, fitted):
         open_with(cut, root=tmp_path)
     metadata = {"features": '{"mel_bins":20,"window":1024}'}
     save_file({"codebooks": torch.full((3, 12, 20), float("nan"))}, tmp_path / "nan", metadata)
-    with pytest.raises(InputError, match="nan: the fitted codebooks hold NaN"):
+    with pytest.raises(InputError, match="nan: codebooks: holds NaN"):
         open_with(tmp_path / "nan", root=tmp_path)
     save_file({"books": torch.zeros(3, 12, 20)}, tmp_path / "other", metadata)
     with pytest.raises(InputError, match=r"holds \['books'\]"):

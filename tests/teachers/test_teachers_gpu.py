@@ -7,6 +7,8 @@ import torch
 
 from mergekit_audio.backbones.mert import Mert
 from mergekit_audio.teachers.cqt import Cqt
+from mergekit_audio.teachers.kmeans import Kmeans
+from mergekit_audio.teachers.random_projection import RandomProjection
 from mergekit_audio.teachers.residual_kmeans import ResidualKmeans
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -35,6 +37,23 @@ def test_cqt():
 
 def test_residual_kmeans(tmp_path):
     teacher = ResidualKmeans(codebooks=2, codebook_size=8, mel_bins=20, window=1024)
+    teacher.fit(noise(), tmp_path / "fitted", seed=0)
+    cpu, gpu = (teacher.open(tmp_path / "fitted", root=tmp_path, device=d) for d in ("cpu", "cuda"))
+    assert cpu.digest == gpu.digest
+    codes = gpu.targets(noise().cuda())
+    assert (codes.cpu() == cpu.targets(noise())).float().mean() > 0.999
+    loss, _ = gpu.loss(gpu.head(16).cuda(), torch.randn(10, 16, device="cuda"), codes[0, :10])
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        Kmeans(mel_codes=8, chroma_codes=6, mel_bins=20, chroma_bins=24),
+        RandomProjection(codebook_size=32, codebook_dimension=4, mel_bins=20, window=1024),
+    ],
+)
+def test_fitted_teachers(tmp_path, teacher):
     teacher.fit(noise(), tmp_path / "fitted", seed=0)
     cpu, gpu = (teacher.open(tmp_path / "fitted", root=tmp_path, device=d) for d in ("cpu", "cuda"))
     assert cpu.digest == gpu.digest
