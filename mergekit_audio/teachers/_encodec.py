@@ -87,8 +87,22 @@ class OpenEncodec(OpenCodebookTeacher):
         """
         frames = frame_count(wave.shape[-1])
         wave = wave.to(device=self.device, dtype=torch.float32).unsqueeze(1)
-        codes: torch.Tensor = self.model.encode(wave, bandwidth=self.bandwidth).audio_codes
+        # The default bandwidth is the lowest, 1.5 kbps with 2 codebooks: it must be named.
+        with _whole_float32(self.device):
+            codes: torch.Tensor = self.model.encode(wave, bandwidth=self.bandwidth).audio_codes
         return codes[0, :, : self.codebooks, :frames].transpose(1, 2) + self.special_rows
+
+
+@contextlib.contextmanager
+def _whole_float32(device: str) -> Iterator[None]:
+    """Keep a GPU from rounding to TF32, whose 10 bits change codes."""
+    if device == "cpu":
+        yield
+        return
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield
 
 
 def _load(folder: Path, source: str) -> Any:

@@ -29,8 +29,11 @@ def small_encodec(**changes):
     model = EncodecModel(EncodecConfig(**SMALL | changes)).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
+        seconds = max(1, model.config.codebook_size // 256)
         residual = model.encoder(
-            noise(0, batch=4).unsqueeze(1).expand(-1, model.config.audio_channels, -1)
+            noise(0, seconds * 24_000, batch=4)
+            .unsqueeze(1)
+            .expand(-1, model.config.audio_channels, -1)
         )
         residual = residual.transpose(1, 2).flatten(0, 1)
         for layer in model.quantizer.layers:
@@ -64,6 +67,31 @@ def test_codes_are_those_of_encodec(model, root):
     assert codes.dtype == torch.int64
     assert torch.equal(codes, expected[0].transpose(1, 2)[:, :75])
     assert all(len(codes[..., k].unique()) > 5 for k in range(8))
+
+
+def test_the_bandwidth_of_6_kbps_is_passed(tmp_path, monkeypatch):
+    """EncodecModel's default is the lowest bandwidth, 1.5 kbps with 2 codebooks."""
+    bandwidths = [1.5, 3.0, 6.0, 12.0, 24.0]
+    model = small_encodec(codebook_size=1024, target_bandwidths=bandwidths)
+    model.save_pretrained(tmp_path / "released")
+    teacher = Encodec(model="released").open(None, root=tmp_path)
+    assert teacher.model.config.num_quantizers == 32
+    passed = []
+    encode = teacher.model.encode
+    monkeypatch.setattr(
+        teacher.model,
+        "encode",
+        lambda *given, **named: passed.append(named) or encode(*given, **named),
+    )
+    codes = teacher.targets(noise(7, 24_000))
+    assert passed == [{"bandwidth": 6.0}]
+    assert codes.shape == (1, 74, 8)
+    with torch.no_grad():
+        default = model.encode(noise(7, 24_000).unsqueeze(1)).audio_codes
+        explicit = model.encode(noise(7, 24_000).unsqueeze(1), bandwidth=6.0).audio_codes
+    assert default.shape == (1, 1, 2, 75)
+    assert torch.equal(codes[0], explicit[0, 0].T[:74])
+    assert Encodec(model="released", codebooks=32).open(None, root=tmp_path).bandwidth == 24.0
 
 
 @pytest.mark.parametrize("codebooks", [1, 3, 4, 5])
