@@ -1,5 +1,6 @@
 """The FFT-based CQT against sums in the time domain, tones, and its frames' places."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,69 @@ def test_the_same_as_sums_in_the_time_domain(settings, seconds):
     difference = np.abs(found[frames][:, bins].numpy() - expected)
     assert difference.max() < 1e-4 * expected.max()
     assert difference.mean() < 3e-4 * expected.mean()
+
+
+def cqt1992v2(wave, frames):
+    """MERT's CQT as nnAudio's CQT1992v2 makes it, step by step, in float64, at some frames."""
+    bins, per_octave, lowest, hop = 336, 48, 32.7, 320
+    quality = 1.0 / (2 ** (1 / per_octave) - 1)
+    kernel_width = 2 ** int(np.ceil(np.log2(np.ceil(quality * RATE / lowest))))
+    assert kernel_width == 65_536
+    padded = np.pad(wave, kernel_width // 2, mode="reflect")
+    frequencies = lowest * 2.0 ** (np.arange(bins) / per_octave)
+    result = np.zeros((len(frames), bins))
+    for column, frequency in enumerate(frequencies):
+        length = int(np.ceil(quality * RATE / frequency))
+        start = int(np.ceil(kernel_width / 2 - length / 2)) - length % 2
+        n = np.arange(-length // 2, length // 2)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)  # periodic
+        kernel = window * np.exp(2j * np.pi * n * frequency / RATE) / length
+        kernel /= np.abs(kernel).sum()
+        pieces = np.stack([padded[hop * t + start :][:length] for t in frames])
+        real, imaginary = pieces @ kernel.real, -(pieces @ kernel.imag)
+        result[:, column] = np.sqrt(real**2 + imaginary**2) * np.sqrt(length)
+    return result
+
+
+def five_seconds(kind):
+    generator = np.random.default_rng(1)
+    time = np.arange(5 * RATE) / RATE
+    if kind == "noise":
+        return 0.1 * generator.standard_normal(len(time))
+    notes = [(hertz, begin) for begin, hertz in enumerate((41.2, 98.0, 220.3, 466.2, 1046.5))]
+    return sum(
+        0.15 / harmonic * np.sin(2 * np.pi * harmonic * hertz * time) * np.exp(-abs(time - begin))
+        for hertz, begin in notes
+        for harmonic in (1, 2, 3, 4)
+    )
+
+
+@pytest.mark.parametrize("kind", ["noise", "notes"])
+def test_merts_cqt_is_cqt1992v2_to_2e_4_of_the_peak(kind):
+    wave = five_seconds(kind)
+    found = opened().targets(torch.from_numpy(wave).float()[None])[0].numpy()
+    assert found.shape == (374, 336)
+    frames = sorted({*range(0, 374, 23), 1, 2, 371, 372, 373})
+    expected = cqt1992v2(wave, frames)
+    peak = expected.max()
+    assert np.abs(found[frames] - expected).max() < 2e-4 * peak
+    assert np.abs(found[frames] - expected).mean() < 2e-4 * expected.mean()
+
+
+@pytest.mark.parametrize("kind", ["noise", "notes"])
+def test_the_same_as_nnaudio(kind):
+    pytest.importorskip("nnAudio", reason="nnAudio is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from nnAudio.features.cqt import CQT1992v2
+
+        theirs = CQT1992v2(
+            sr=RATE, hop_length=320, fmin=32.7, n_bins=336, bins_per_octave=48, verbose=False
+        )
+    wave = torch.from_numpy(five_seconds(kind)).float()[None]
+    expected = theirs(wave)[0].T[:374]
+    difference = (opened().targets(wave)[0] - expected).abs()
+    assert difference.max() < 2e-4 * expected.max()
 
 
 @pytest.mark.parametrize("bin_of_tone", [7, 30, 57, 82])
