@@ -15,6 +15,7 @@ from mergekit_audio.registry import did_you_mean
 from mergekit_audio.weights.digest import content_digest, tensor_digest
 from mergekit_audio.weights.digest_cache import DigestCache
 from mergekit_audio.weights.dtypes import as_torch, is_floating, to_values
+from mergekit_audio.weights.fairseq import FairseqShard, is_fairseq_file
 from mergekit_audio.weights.hub import resolve
 from mergekit_audio.weights.keys import canonical_name
 from mergekit_audio.weights.locate import WeightFiles, find_weights
@@ -43,6 +44,8 @@ class Checkpoint:
 
     Made by :meth:`open`. ``index`` maps canonical names to :class:`TensorInfo`, sorted by name;
     ``config`` is ``config.json`` or None; ``source`` is what was asked for, ``folder`` where it is.
+    ``fairseq`` is the reader of a checkpoint of fairseq's pre-training, whose config and heads are
+    in the file itself, and None for every other.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class Checkpoint:
         config: dict[str, Any] | None,
         *,
         allow_nonfinite: bool,
+        fairseq: FairseqShard | None = None,
     ) -> None:
         self.source = source
+        self.fairseq = fairseq
         self.folder = files.folder
         self.index = MappingProxyType(dict(index))
         self.config = config
@@ -84,6 +89,17 @@ class Checkpoint:
             There is no such checkpoint, or a file of it is damaged, or two files contradict.
         """
         files = find_weights(resolve(source, root))
+        if len(files.weights) == 1 and is_fairseq_file(files.weights[0]):
+            own = FairseqShard(files.weights[0])
+            return cls(
+                source,
+                files,
+                {own.path: own},
+                _index({own.path: own}),
+                own.config,
+                allow_nonfinite=allow_nonfinite,
+                fairseq=own,
+            )
         shards = {path: open_shard(path, files.file_format) for path in files.weights}
         _check_weight_map(files, shards)
         index = _index(shards)
@@ -178,7 +194,7 @@ class Checkpoint:
         Side files are what a merge carries over from a base: configs, tokenizer, custom code.
         """
         index_file = [self._files.index_file] if self._files.index_file else []
-        side = side_files(self.folder, complete=False)
+        side = [] if self.fairseq is not None else side_files(self.folder, complete=False)
         return sorted({*self._files.weights, *index_file, *side})
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -1,0 +1,309 @@
+"""Read a checkpoint of fairseq's MERT pre-training: weights by HF name, config and heads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mergekit_audio.errors import InputError
+from mergekit_audio.files import staged_folder, write_json
+from mergekit_audio.weights._fairseq_config import PREPROCESSOR, config_of
+from mergekit_audio.weights._restricted_pickle import (
+    PickledTensor,
+    pickle_bytes,
+    plain,
+    read_pickled,
+)
+from mergekit_audio.weights.dtypes import is_floating, to_values
+from mergekit_audio.weights.writer import TensorSpec, write_tensors
+
+SPECIAL_ROWS = 4
+"""fairseq's dictionaries put <s>, <pad>, </s> and <unk> before the codes: code c is row c + 4."""
+
+CODEBOOK_TEACHER, CQT_TEACHER = "encodec", "cqt"
+
+_MARK = b"pos_conv.0.weight_"
+_SUFFIXES = (".pt", ".pth", ".bin")
+_FILE_PATTERN = "*_fairseq.pt"
+_DROPPED = re.compile(r"encoder_cqt_model\.spec_layer\..+")
+_HEADS = {
+    "final_proj.weight": f"{CODEBOOK_TEACHER}.final_proj.weight",
+    "final_proj.bias": f"{CODEBOOK_TEACHER}.final_proj.bias",
+    "encoder_cqt_model.fc.weight": f"{CQT_TEACHER}.weight",
+    "encoder_cqt_model.fc.bias": f"{CQT_TEACHER}.bias",
+}
+_EMBEDDINGS = "label_embs_concat"
+_LAYER = r"encoder\.layers\.(\d+)\."
+_NAMES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"mask_emb", "masked_spec_embed"),
+        (
+            r"feature_extractor\.conv_layers\.(\d+)\.0\.(weight|bias)",
+            r"feature_extractor.conv_layers.\1.conv.\2",
+        ),
+        (  # the group norm of layer 0, or a layer norm of each
+            r"feature_extractor\.conv_layers\.(\d+)\.2(?:\.1)?\.(weight|bias)",
+            r"feature_extractor.conv_layers.\1.layer_norm.\2",
+        ),
+        (r"layer_norm\.(weight|bias)", r"feature_projection.layer_norm.\1"),
+        (r"post_extract_proj\.(weight|bias)", r"feature_projection.projection.\1"),
+        (r"encoder\.pos_conv\.0\.(bias|weight_g|weight_v)", r"encoder.pos_conv_embed.conv.\1"),
+        (r"encoder\.layer_norm\.(weight|bias)", r"encoder.layer_norm.\1"),
+        (
+            _LAYER + r"self_attn\.([qkv]|out)_proj\.(weight|bias)",
+            r"encoder.layers.\1.attention.\2_proj.\3",
+        ),
+        (_LAYER + r"self_attn_layer_norm\.(weight|bias)", r"encoder.layers.\1.layer_norm.\2"),
+        (_LAYER + r"fc1\.(weight|bias)", r"encoder.layers.\1.feed_forward.intermediate_dense.\2"),
+        (_LAYER + r"fc2\.(weight|bias)", r"encoder.layers.\1.feed_forward.output_dense.\2"),
+        (_LAYER + r"final_layer_norm\.(weight|bias)", r"encoder.layers.\1.final_layer_norm.\2"),
+    )
+)
+_NEEDED = (
+    "mask_emb",
+    "layer_norm.weight",
+    "layer_norm.bias",
+    "post_extract_proj.weight",
+    "post_extract_proj.bias",
+    "encoder.pos_conv.0.bias",
+    "encoder.pos_conv.0.weight_g",
+    "encoder.pos_conv.0.weight_v",
+    "encoder.layer_norm.weight",
+    "encoder.layer_norm.bias",
+    "feature_extractor.conv_layers.0.2.weight",
+    "feature_extractor.conv_layers.0.2.bias",
+)
+_NEEDED_OF_A_LAYER = tuple(
+    f"{part}.{kind}"
+    for part in (
+        *(f"self_attn.{each}_proj" for each in ("q", "k", "v", "out")),
+        *("self_attn_layer_norm", "fc1", "fc2", "final_layer_norm"),
+    )
+    for kind in ("weight", "bias")
+)
+
+
+class FairseqShard:
+    """The weights of a fairseq checkpoint by HF name, with its config and heads; no code is run.
+
+    Half-precision weights are given as float32, which holds them exactly, as in the released HF
+    folders.
+
+    Parameters
+    ----------
+    path
+        The ``.pt`` file.
+
+    Raises
+    ------
+    InputError
+        The file asks for code, is damaged, holds tensors without a place in the HF layout or lacks
+        some (all are listed), or its settings can't be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = read_pickled(path)
+        if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+            raise InputError(
+                f"{path}: holds no `model`, which fairseq's checkpoints do",
+                "download or copy the file again",
+            )
+        self._content = content
+        model = dict(dict.items(content["model"]))
+        weights, self._heads = _sorted_out(path, model)
+        self._tensors = dict(sorted(weights.items()))
+        self.entries = {name: (_dtype_of(each), each.shape) for name, each in self._tensors.items()}
+        shapes = {name: shape for name, (_, shape) in self.entries.items()}
+        self.config: dict[str, Any] = config_of(path, content, shapes)
+
+    def bits(self, name: str) -> np.ndarray:
+        """Return a tensor's bits by HF name: float32, or the stored ones of wider dtypes."""
+        return _values(self._tensors[name])
+
+    def heads(self) -> dict[str, np.ndarray]:
+        """Return the head tensors ``<teacher>.<parameter>``; none when the file has no heads.
+
+        ``label_embs_concat [K·C, F]`` becomes ``label_embs [K, C, F]``, K being the rows of
+        ``final_proj`` over F. With fairseq's dictionaries in the file, rows are put in the order
+        of the codes.
+
+        Raises
+        ------
+        InputError
+            The embeddings do not divide into the codebooks of ``final_proj``, or a dictionary
+            does not name the codes 0, 1, ….
+        """
+        named = {
+            new: _values(self._heads[old]) for old, new in _HEADS.items() if old in self._heads
+        }
+        if _EMBEDDINGS in self._heads:
+            named[f"{CODEBOOK_TEACHER}.label_embs"] = self._embeddings()
+        return dict(sorted(named.items()))
+
+    def _embeddings(self) -> np.ndarray:
+        rows, final_size = self._heads[_EMBEDDINGS].shape
+        projected = self._heads["final_proj.weight"].shape[0]
+        codebooks, rest = divmod(projected, final_size)
+        if rest or not codebooks or rows % codebooks:
+            raise InputError(
+                f"{self.path}: {_EMBEDDINGS} has shape {[rows, final_size]} and final_proj "
+                f"{projected} rows, which are not whole codebooks",
+                "the heads are not those of MERT (untie_final_proj: true)",
+            )
+        table = _values(self._heads[_EMBEDDINGS]).reshape(codebooks, rows // codebooks, final_size)
+        orders = [_code_rows(self.path, each) for each in self._dictionaries()]
+        if len(orders) != codebooks or any(len(order) != table.shape[1] for order in orders):
+            return table
+        return np.stack([book[order] for book, order in zip(table, orders, strict=True)])
+
+    def _dictionaries(self) -> list[list[str]]:
+        """Return the symbols of each codebook's dictionary, where the file holds them."""
+        state = plain(self._content.get("task_state"))
+        found = state.get("dictionaries") if isinstance(state, dict) else None
+        symbols = [each.get("symbols") if isinstance(each, dict) else None for each in found or []]
+        if not symbols or not all(isinstance(each, list) for each in symbols):
+            return []
+        return [[str(symbol) for symbol in each or []] for each in symbols]
+
+
+def is_fairseq_file(path: Path) -> bool:
+    """Say whether a file is a checkpoint of fairseq's pre-training, by names that only it has."""
+    return path.suffix in _SUFFIXES and _MARK in pickle_bytes(path)
+
+
+def fairseq_file_of(folder: Path) -> Path | None:
+    """Return the one ``*_fairseq.pt`` of a model folder, as in the released ones, or None."""
+    found = sorted(folder.glob(_FILE_PATTERN))
+    return found[0] if len(found) == 1 and is_fairseq_file(found[0]) else None
+
+
+def special_rows(rows: int, codes: int) -> int | None:
+    """Return how many rows of a codebook come before code 0: 0, or 4 as in fairseq's dictionaries.
+
+    None when ``rows`` is neither the number of codes nor four more.
+    """
+    return rows - codes if rows - codes in (0, SPECIAL_ROWS) else None
+
+
+def import_fairseq(path: Path, folder: Path, *, force: bool = False) -> None:
+    """Write a fairseq checkpoint as a model folder: weights, heads and configs.
+
+    Parameters
+    ----------
+    path
+        ``MERT-v1-95M_fairseq.pt`` or another file of this layout.
+    folder
+        The folder to write: ``model.safetensors``, ``heads.safetensors`` (where the file has
+        heads), ``config.json`` and ``preprocessor_config.json``.
+    force
+        Replace a folder that is not empty.
+
+    Raises
+    ------
+    InputError
+        The file can't be used (see :class:`FairseqShard`), or the folder exists or can't be
+        written.
+    """
+    shard = FairseqShard(Path(path))
+    heads = shard.heads()
+    with staged_folder(Path(folder), force=force) as staging:
+        specs = [TensorSpec(name, shape, dtype) for name, (dtype, shape) in shard.entries.items()]
+        write_tensors(staging, specs, ((name, shard.bits(name)) for name in shard.entries))
+        if heads:
+            head_specs = [
+                TensorSpec(name, value.shape, str(value.dtype)) for name, value in heads.items()
+            ]
+            write_tensors(staging, head_specs, heads.items(), stem="heads")
+        write_fairseq_configs(shard.config, staging)
+
+
+def write_fairseq_configs(config: Mapping[str, Any], folder: Path) -> None:
+    """Write the ``config.json`` of a fairseq checkpoint and its ``preprocessor_config.json``."""
+    write_json(folder / "config.json", dict(config))
+    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
+
+
+def _sorted_out(
+    path: Path, model: Mapping[Any, Any]
+) -> tuple[dict[str, PickledTensor], dict[str, PickledTensor]]:
+    """Return the weights by HF name and the heads by fairseq's, refusing what has no place."""
+    weights: dict[str, PickledTensor] = {}
+    heads: dict[str, PickledTensor] = {}
+    faults = []
+    for name, value in model.items():
+        if not isinstance(name, str) or _DROPPED.fullmatch(name):
+            continue
+        if not isinstance(value, PickledTensor) or not is_floating(value.dtype):
+            faults.append(f"{name} is not a tensor of floating-point numbers")
+        elif name in _HEADS or name == _EMBEDDINGS:
+            heads[name] = value
+        elif (new := _hf_name(name)) is None:
+            faults.append(f"unexpected tensor {name} {list(value.shape)}")
+        else:
+            weights[new] = value
+    faults += [f"missing tensor {name}" for name in _missing(model)]
+    if faults:
+        raise InputError(
+            f"{path}: not the tensors of a MERT or HuBERT pre-training ({len(faults)} faults):\n"
+            + "\n".join(f"  {fault}" for fault in sorted(faults)),
+            "take MERT-v1-95M_fairseq.pt or MERT-v1-330M_fairseq.pt, or the model's HF folder",
+        )
+    return weights, heads
+
+
+def _hf_name(name: str) -> str | None:
+    for pattern, replacement in _NAMES:
+        if match := pattern.fullmatch(name):
+            return match.expand(replacement)
+    return None
+
+
+def _missing(model: Mapping[Any, Any]) -> list[str]:
+    def count(pattern: str) -> int:
+        found = (re.match(pattern, str(name)) for name in model)
+        return 1 + max((int(match.group(1)) for match in found if match), default=0)
+
+    needed = [*_NEEDED]
+    for layer in range(count(_LAYER)):
+        needed += [f"encoder.layers.{layer}.{part}" for part in _NEEDED_OF_A_LAYER]
+    for layer in range(count(r"feature_extractor\.conv_layers\.(\d+)\.")):
+        needed.append(f"feature_extractor.conv_layers.{layer}.0.weight")
+    if _EMBEDDINGS in model or "final_proj.weight" in model:
+        needed += [_EMBEDDINGS, "final_proj.weight", "final_proj.bias"]
+    if any(str(name).startswith("encoder_cqt_model.fc.") for name in model):
+        needed += ["encoder_cqt_model.fc.weight", "encoder_cqt_model.fc.bias"]
+    layered = "feature_extractor.conv_layers.0.2.1.weight" in model
+    if layered:  # a layer norm in each convolution instead of one group norm
+        needed = [name.replace(".0.2.", ".0.2.1.") for name in needed]
+    return [name for name in needed if name not in model]
+
+
+def _dtype_of(tensor: PickledTensor) -> str:
+    return "float64" if tensor.dtype == "float64" else "float32"
+
+
+def _values(tensor: PickledTensor) -> np.ndarray:
+    values = to_values(tensor.bits(), tensor.dtype)
+    wanted = np.dtype(_dtype_of(tensor))
+    return values if values.dtype == wanted else values.astype(wanted)
+
+
+def _code_rows(path: Path, symbols: list[str]) -> list[int]:
+    """Return the row of each special symbol and then of each code, in order."""
+    rows = {symbol: row for row, symbol in enumerate(symbols)}
+    codes = [symbol for symbol in symbols if symbol.isdecimal()]
+    wanted = [str(code) for code in range(len(codes))]
+    if sorted(codes) != sorted(wanted) or len(symbols) - len(codes) not in (0, SPECIAL_ROWS):
+        raise InputError(
+            f"{path}: a dictionary of its labels does not name the codes 0 to {len(codes) - 1}: "
+            f"{', '.join(symbols[:8])}, …",
+            "set heads: random or heads: warmup",
+        )
+    special = [row for row, symbol in enumerate(symbols) if not symbol.isdecimal()]
+    return [*special, *(rows[code] for code in wanted)]
