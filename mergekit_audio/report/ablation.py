@@ -143,11 +143,9 @@ def table_notes(summary: Mapping[str, Any]) -> list[str]:
         for each in summary["strategies"]
     ]
     for strategy in summary["strategies"]:
-        for task, gap in summary["stability_gaps"].get(strategy["name"], {}).items():
-            notes.append(
-                f"Stability gap of {strategy['title']} on {task}: {gap['drop']:.4g} below its "
-                f"start of {gap['start']:.4g} at step {gap['step']}, {gap['end']:.4g} at the end."
-            )
+        for corpus, measures in summary["stability_gaps"].get(strategy["name"], {}).items():
+            gaps = "; ".join(f"{name} {_gap_text(gap)}" for name, gap in measures.items())
+            notes.append(f"Forgetting probe of {strategy['title']} on {corpus}: {gaps}.")
     return notes
 
 
@@ -161,6 +159,15 @@ def _stage_text(stage: Mapping[str, Any]) -> str:
             f"{stage['min_lr']:g}"
         )
     return f"{trains} for {stage['steps']} steps, {rate}, {stage['replay_share']:.0%} replay"
+
+
+def _gap_text(gap: Mapping[str, Any]) -> str:
+    if not gap["gap"]:
+        return f"never worse than its start of {gap['start']:.4g}, {gap['end']:.4g} at the end"
+    return (
+        f"{gap['worst']:.4g} at worst (step {gap['step']}), from {gap['start']:.4g} at the start "
+        f"to {gap['end']:.4g} at the end"
+    )
 
 
 def _piped(cells: Sequence[str]) -> str:

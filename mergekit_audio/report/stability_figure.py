@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +18,23 @@ if TYPE_CHECKING:
 
 FIGURE_NAME = "stability_gap"
 FORGETTING = "forgetting"
+SCORE, LOSS = "score", "loss"
+Curves = Mapping[str, Mapping[str, Any]]
 
 
 def read_curve(path: Path) -> dict[str, Any]:
     """Return a training's course from its ``log.jsonl``, steps counted through all stages.
 
-    ``loss`` is a list of ``[step, loss]``; ``forgetting[task]`` of ``[step, score]``, empty where
-    the training had no forgetting probe; ``stages`` is a list of ``{name, first_step}``.
+    ``loss`` is a list of ``[step, loss]``; ``forgetting[corpus][measure]`` of ``[step, value]``,
+    empty where the training had no forgetting probe; ``stages`` of ``{name, first_step}``. Where
+    one stage's last model and the next one's first are both probed, the step has two values.
 
     Parameters
     ----------
     path
         Lines of one stage follow those of the one before; ``step`` counts within a stage. A line
-        without ``stage`` belongs to the stage of the line before it.
+        without ``stage`` belongs to the stage of the line before it. ``forgetting`` in a line is
+        ``{corpus: value}`` or ``{corpus: {measure: value}}``.
 
     Raises
     ------
@@ -39,50 +43,56 @@ def read_curve(path: Path) -> dict[str, Any]:
     """
     stages: list[dict[str, Any]] = []
     loss: list[list[float]] = []
-    forgetting: dict[str, list[list[float]]] = {}
+    forgetting: dict[str, dict[str, list[list[float]]]] = {}
     first = last = 0
     for line in _lines(path):
         stage = line.get("stage", stages[-1]["name"] if stages else "")
         if not stages or stage != stages[-1]["name"]:
             first = last
             stages.append({"name": stage, "first_step": first})
-        step = first + int(line["step"])
+        step = first + int(line.get("step", 0))
         last = max(last, step)
-        if "loss" in line:
-            loss.append([step, float(line["loss"])])
-        for task, score in line.get(FORGETTING, {}).items():
-            forgetting.setdefault(task, []).append([step, float(score)])
-    return {"stages": stages, "loss": loss, FORGETTING: dict(sorted(forgetting.items()))}
+        if LOSS in line:
+            loss.append([step, float(line[LOSS])])
+        for corpus, values in line.get(FORGETTING, {}).items():
+            measures = values if isinstance(values, dict) else {SCORE: values}
+            for measure, value in measures.items():
+                course = forgetting.setdefault(corpus, {}).setdefault(measure, [])
+                course.append([step, float(value)])
+    return {"stages": stages, LOSS: loss, FORGETTING: dict(sorted(forgetting.items()))}
 
 
-def stability_gaps(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return, of each run and task, how far the score fell below the first one while training.
+def stability_gaps(curves: Curves) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Return, of each run, corpus and measure, how much worse than at its start it ever was.
 
-    ``drop = start - min(score)``, with the step of the lowest score and the score at the end.
+    ``worst`` is the lowest value (of a loss the highest), ``step`` its step, and
+    ``gap = |worst - start|``, 0 when it was never worse; ``end`` is the last value.
 
     Parameters
     ----------
     curves
         What ``read_curve`` returned, by strategy.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name, curve in curves.items():
-        for task, points in curve[FORGETTING].items():
-            start, end = points[0][1], points[-1][1]
-            step, lowest = min(points, key=lambda point: (point[1], point[0]))
-            gap = {"start": start, "drop": start - lowest, "step": step, "end": end}
-            found.setdefault(name, {})[task] = gap
-    return found
+    return {
+        name: {
+            corpus: {
+                measure: _gap(points, -1.0 if measure == LOSS else 1.0)
+                for measure, points in measures.items()
+            }
+            for corpus, measures in curve[FORGETTING].items()
+        }
+        for name, curve in curves.items()
+        if curve[FORGETTING]
+    }
 
 
-def write_stability_figure(
-    curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], folder: Path
-) -> list[Path]:
+def write_stability_figure(curves: Curves, titles: Mapping[str, str], folder: Path) -> list[Path]:
     """Write ``stability_gap.png`` and ``.svg``; the same curves give the same bytes.
 
-    One panel for each task of the forgetting probe, with the score against the optimiser step.
-    Where a run's log holds no such probe, one panel of all runs' training losses instead; the
-    figure's title says which of the two it shows. Dotted lines are where a stage ends.
+    A row of panels for each measure of the forgetting probe and a column for each corpus, against
+    the optimiser step. Where a run's log holds no such probe, one panel of all runs' training
+    losses instead; the figure's title says which of the two it shows. Dotted lines are where a
+    stage ends, dashed ones the start.
 
     Parameters
     ----------
@@ -106,44 +116,72 @@ def write_stability_figure(
     return written
 
 
-def _drawn(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Figure:
+def _gap(points: Sequence[Sequence[float]], sign: float) -> dict[str, float]:
+    start = points[0][1]
+    step, worst = min(points, key=lambda point: (sign * point[1], point[0]))
+    gap = max(0.0, sign * (start - worst))
+    return {"start": start, "worst": worst, "step": step, "gap": gap, "end": points[-1][1]}
+
+
+def _drawn(curves: Curves, titles: Mapping[str, str]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    probed = [set(curve[FORGETTING]) for curve in curves.values()]
-    tasks = sorted(set.intersection(*probed))
-    figure = Figure(figsize=(3.4 * max(1, len(tasks)) + 1.2, 3.6), layout="constrained")
+    probed = _probed(curves)
+    corpora = sorted({corpus for corpus, _ in probed})
+    measures = sorted({measure for _, measure in probed})
+    columns, rows = max(1, len(corpora)), max(1, len(measures))
+    figure = Figure(figsize=(max(6.4, 3.2 * columns + 0.8), 2.5 * rows + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, max(1, len(tasks)), squeeze=False)[0]
-    if tasks:
-        figure.suptitle("Forgetting while training: scores of the forgetting probe")
-    else:
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    if not probed:
         figure.suptitle("Training loss (the logs hold no forgetting probe)")
-    for panel, task in zip(panels, tasks or [None], strict=True):
-        for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
-            points = curve["loss"] if task is None else curve[FORGETTING][task]
-            steps, values = zip(*points, strict=True) if points else ((), ())
-            panel.plot(steps, values, color=colour, marker=".", linewidth=1, label=titles[name])
-            for stage in curve["stages"][1:]:
-                panel.axvline(stage["first_step"], color=colour, linestyle=":", linewidth=1)
-        _finish(panel, task, curves)
-    handles, labels = panels[0].get_legend_handles_labels()
+        _panel(panels[0][0], {name: curve[LOSS] for name, curve in curves.items()}, curves, titles)
+        panels[0][0].set_ylabel("training loss")
+    else:
+        figure.suptitle("Forgetting while training, by the forgetting probe of the logs")
+    for row, measure in enumerate(measures):
+        for column, corpus in enumerate(corpora):
+            panel = panels[row][column]
+            if (corpus, measure) not in probed:
+                panel.set_axis_off()
+                continue
+            points = {name: curve[FORGETTING][corpus][measure] for name, curve in curves.items()}
+            panel.set_title(corpus)
+            panel.set_ylabel(measure)
+            start = next(iter(points.values()))[0][1]
+            panel.axhline(start, color="#333333", linestyle="--", linewidth=1)
+            _panel(panel, points, curves, titles)
+    for panel in panels[-1]:
+        panel.set_xlabel("optimiser step")
+    handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
-def _finish(panel: Axes, task: str | None, curves: Mapping[str, Mapping[str, Any]]) -> None:
-    panel.set_xlabel("optimiser step")
+def _probed(curves: Curves) -> list[tuple[str, str]]:
+    """Return the corpora and measures that every run's log holds, sorted."""
+    held = [
+        {(corpus, measure) for corpus, found in curve[FORGETTING].items() for measure in found}
+        for curve in curves.values()
+    ]
+    return sorted(set.intersection(*held))
+
+
+def _panel(
+    panel: Axes,
+    points: Mapping[str, Sequence[Sequence[float]]],
+    curves: Curves,
+    titles: Mapping[str, str],
+) -> None:
+    for colour, (name, course) in zip(COLOURS, points.items(), strict=False):
+        steps = [step for step, _ in course]
+        values = [value for _, value in course]
+        panel.plot(steps, values, color=colour, linewidth=1, marker=".", markersize=3)
+        panel.plot([], [], color=colour, label=titles[name])
+        for stage in curves[name]["stages"][1:]:
+            panel.axvline(stage["first_step"], color=colour, linestyle=":", linewidth=1)
     panel.grid(axis="y", alpha=0.3, linewidth=0.5)
-    if task is None:
-        panel.set_ylabel("training loss")
-        return
-    panel.set_title(task)
-    panel.set_ylabel("score")
-    starts = [curve[FORGETTING][task][0] for curve in curves.values()]
-    before = [score for step, score in starts if step == 0]
-    if before:
-        panel.axhline(before[0], color="#333333", linestyle="--", linewidth=1, label="base")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ def logs(tmp_path):
     both = write_log(
         tmp_path / "both.jsonl",
         {"stage": "a", "step": 0, "forgetting": {"west": 0.8}},
-        {"stage": "a", "step": 2, "loss": 5.0, "forgetting": {"west": 0.7}},
+        {"stage": "a", "step": 2, "loss": 5.0},
+        {"stage": "a", "step": 2, "forgetting": {"west": 0.7}},
         {"stage": "a", "step": 4, "loss": 4.0},
         {"stage": "b", "step": 2, "loss": 3.0, "forgetting": {"west": 0.75}},
     )
@@ -40,18 +41,30 @@ def test_steps_count_through_the_stages(logs):
     both = logs["both_stages"]
     assert both["loss"] == [[2, 5.0], [4, 4.0], [6, 3.0]]
     assert both["stages"] == [{"name": "a", "first_step": 0}, {"name": "b", "first_step": 4}]
-    assert both["forgetting"] == {"west": [[0, 0.8], [2, 0.7], [6, 0.75]]}
+    assert both["forgetting"] == {"west": {"score": [[0, 0.8], [2, 0.7], [6, 0.75]]}}
 
 
 def test_a_gap_is_the_deepest_drop_below_the_start(logs):
     gaps = stability_gaps(logs)
-    assert gaps["both_stages"]["west"] == {
+    assert gaps["both_stages"]["west"]["score"] == {
         "start": 0.8,
-        "drop": pytest.approx(0.1),
+        "worst": 0.7,
+        "gap": pytest.approx(0.1),
         "step": 2,
         "end": 0.75,
     }
-    assert gaps["single_stage"]["west"]["drop"] == pytest.approx(0.3)
+    assert gaps["single_stage"]["west"]["score"]["gap"] == pytest.approx(0.3)
+
+
+def test_of_a_loss_the_highest_is_the_worst(tmp_path):
+    lines = [
+        {"stage": "a", "step": step, "forgetting": {"west": {"loss": loss, "accuracy": 0.5}}}
+        for step, loss in ((0, 3.0), (1, 4.5), (2, 2.5))
+    ]
+    gaps = stability_gaps({"run": read_curve(write_log(tmp_path / "log.jsonl", *lines))})
+    loss = {"start": 3.0, "worst": 4.5, "gap": 1.5, "step": 1, "end": 2.5}
+    assert gaps["run"]["west"]["loss"] == loss
+    assert gaps["run"]["west"]["accuracy"]["gap"] == 0.0
 
 
 def test_the_figure_shows_forgetting_or_says_that_it_shows_losses(logs, tmp_path, monkeypatch):
@@ -62,7 +75,7 @@ def test_the_figure_shows_forgetting_or_says_that_it_shows_losses(logs, tmp_path
     monkeypatch.setitem(stability_figure.SETTINGS, "svg.fonttype", "none")
     write_stability_figure(logs, TITLES, tmp_path)
     drawn = (tmp_path / "stability_gap.svg").read_text(encoding="utf-8")
-    assert "scores of the forgetting probe" in drawn
+    assert "by the forgetting probe of the logs" in drawn
     assert ">west<" in drawn
     assert (tmp_path / "stability_gap.png").read_bytes()[:4] == b"\x89PNG"
     logs["single_stage"]["forgetting"] = {}
