@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from mergekit_audio.audio.prepared import PreparedCorpus, PreparedTrack, Segment
 from mergekit_audio.pretrain.masking import span_masks
 from mergekit_audio.pretrain.mixture import FloatArray, mix_in_batch
+from mergekit_audio.pretrain.processes import clips_per_step
 from mergekit_audio.pretrain.sampling import BATCH, ClipOrder, crop_start, stream
 from mergekit_audio.pretrain.targets import TargetCache, UintArray
 from mergekit_audio.recipe.train import TrainArguments
@@ -78,6 +79,20 @@ class Clips(Dataset[Clip]):
         return len(self.order.sources)
 
     def __getitem__(self, position: int) -> Clip:
+        source, track, segment, start = self._crop(position)
+        frame = round(start / self.shape.hop_length)
+        codes = {
+            name: cache.read(track, segment, frame, self.shape.frames)
+            for name, cache in self.caches.items()
+        }
+        wave = self._wave(track, segment, start)
+        return Clip(position, f"{source.name}/{track.track.id}", wave, codes)
+
+    def wave(self, position: int) -> FloatArray:
+        """Return the samples ``[S]`` of a position alone."""
+        return self._wave(*self._crop(position)[1:])
+
+    def _crop(self, position: int) -> tuple[Source, PreparedTrack, Segment, int]:
         source = self.sources[int(self.order.sources[position])]
         track, segment = source.item(int(self.order.segments[position]))
         start = crop_start(
@@ -88,14 +103,43 @@ class Clips(Dataset[Clip]):
             stage=self.stage,
             position=position,
         )
+        return source, track, segment, start
+
+    def _wave(self, track: PreparedTrack, segment: Segment, start: int) -> FloatArray:
         offset = segment.start + start
-        wave = track.wave(offset, offset + self.shape.samples)
-        frame = round(start / self.shape.hop_length)
-        codes = {
-            name: cache.read(track, segment, frame, self.shape.frames)
-            for name, cache in self.caches.items()
-        }
-        return Clip(position, f"{source.name}/{track.track.id}", wave, codes)
+        return track.wave(offset, offset + self.shape.samples)
+
+
+class WindowPool:
+    """The clean clips of a whole accumulation window, for noise from more than a micro-batch.
+
+    Parameters
+    ----------
+    clips
+        The stage's crops.
+    size
+        Clips of an optimiser step.
+    """
+
+    def __init__(self, clips: Clips, size: int) -> None:
+        self.clips = clips
+        self.size = size
+        self._kept: tuple[int, FloatArray] | None = None
+
+    def __call__(self, position: int) -> tuple[FloatArray, int]:
+        """Return the window's clips ``[W, S]``, and the place of ``position`` among them."""
+        first = position - position % self.size
+        if self._kept is None or self._kept[0] != first:
+            stop = min(first + self.size, len(self.clips))
+            self._kept = first, np.stack([self.clips.wave(each) for each in range(first, stop)])
+        return self._kept[1], position - first
+
+
+def window_pool(arguments: TrainArguments, clips: Clips) -> WindowPool | None:
+    """Return where noise comes from by the recipe; None means the micro-batch itself."""
+    if arguments.noise.pool == "batch":
+        return None
+    return WindowPool(clips, clips_per_step(arguments))
 
 
 class Collate:
@@ -109,7 +153,9 @@ class Collate:
         seed: int,
         stage: int,
         keep_clean: bool,
+        pool: WindowPool | None = None,
     ) -> None:
+        self.pool = pool
         self.arguments = arguments
         self.shape = shape
         self.seed = seed
@@ -123,8 +169,14 @@ class Collate:
         """
         generator = stream(BATCH, self.seed, self.stage, clips[0].position)
         clean = np.stack([clip.wave for clip in clips])
+        pool, place = (clean, 0) if self.pool is None else self.pool(clips[0].position)
         mixed = mix_in_batch(
-            clean, self.arguments.noise, generator, sample_rate_hz=self.shape.sample_rate_hz
+            clean,
+            self.arguments.noise,
+            generator,
+            sample_rate_hz=self.shape.sample_rate_hz,
+            pool=pool,
+            place=place,
         )
         mask = span_masks(len(clips), self.shape.frames, self.arguments.masking, generator)
         batch: dict[str, Any] = {

@@ -16,13 +16,15 @@ def mix_in_batch(
     generator: np.random.Generator,
     *,
     sample_rate_hz: int,
+    pool: FloatArray | None = None,
+    place: int = 0,
 ) -> FloatArray:
     """Return the clips ``[B, S]`` with noise from each other; targets stay those of ``clean``.
 
     With probability ``settings.probability`` a clip gets n pieces, n uniform in 1…``max_pieces``.
     Each piece has a length uniform in [min, max] samples (both ends included), is cut from the
     concatenation of the *other* clean clips (it may straddle two of them), and is added times
-    ``volume`` at a uniform position; pieces may overlap. A batch of one clip stays as it is.
+    ``volume`` at a uniform position; pieces may overlap. A clip without others stays as it is.
 
     Parameters
     ----------
@@ -34,6 +36,10 @@ def mix_in_batch(
         The only source of randomness.
     sample_rate_hz
         Turns the settings' seconds into samples.
+    pool
+        Clean clips ``[P, S]`` to take pieces from, the batch's among them; None means the batch.
+    place
+        Where in ``pool`` the batch begins.
 
     References
     ----------
@@ -42,11 +48,12 @@ def mix_in_batch(
     """
     clips, samples = clean.shape
     mixed = clean.copy()
-    if clips < 2:
+    pool = clean if pool is None else pool
+    if len(pool) < 2:
         return mixed
     shortest = min(samples, round(settings.min_length_s * sample_rate_hz))
     longest = min(samples, round(settings.max_length_s * sample_rate_hz))
-    pool_samples = (clips - 1) * samples
+    pool_samples = (len(pool) - 1) * samples
     for clip in range(clips):
         if generator.random() >= settings.probability:
             continue
@@ -54,14 +61,14 @@ def mix_in_batch(
             length = int(generator.integers(shortest, longest, endpoint=True))
             source = int(generator.integers(0, pool_samples - length, endpoint=True))
             position = int(generator.integers(0, samples - length, endpoint=True))
-            piece = _piece_of_others(clean, clip, source, source + length)
+            piece = _piece_of_others(pool, place + clip, source, source + length)
             mixed[clip, position : position + length] += np.float32(settings.volume) * piece
     return mixed
 
 
-def _piece_of_others(clean: FloatArray, clip: int, start: int, stop: int) -> FloatArray:
+def _piece_of_others(pool: FloatArray, clip: int, start: int, stop: int) -> FloatArray:
     """Return samples ``[start, stop)`` of the concatenation of all clips but one."""
-    flat, samples = clean.reshape(-1), clean.shape[1]
+    flat, samples = pool.reshape(-1), pool.shape[1]
     gap = clip * samples
     if stop <= gap:
         return flat[start:stop]

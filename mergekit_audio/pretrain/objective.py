@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from mergekit_audio.backbones._front import front_frames
 from mergekit_audio.errors import InputError
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
@@ -117,11 +120,11 @@ class PretrainModel(nn.Module):
         front = self.backbone.feature_extractor
         learns = self.feature_grad_mult > 0 and any(p.requires_grad for p in front.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            features = front(wave)
+            features = front_frames(front, wave)
         if learns and self.feature_grad_mult != 1.0:
             features = scale_gradient(features, self.feature_grad_mult)
         penalty = features.float().square().mean()
-        hidden = self.backbone.feature_projection(features.transpose(1, 2))
+        hidden = self.backbone.feature_projection(features)
         if mask is not None:
             vector = self.backbone.masked_spec_embed.to(hidden.dtype)
             hidden = torch.where(mask.unsqueeze(-1), vector, hidden)
@@ -139,6 +142,20 @@ class PretrainModel(nn.Module):
             _rest_frozen_parts(self)
         self._settled = mode
         return self
+
+
+def prepare_layers(model: PretrainModel, *, checkpointing: bool, compiling: bool) -> None:
+    """Let the encoder's layers be compiled, and computed again on the way back, if so asked.
+
+    transformers' own checkpointing leaves out layers in evaluation mode, through which gradients
+    still flow when only the front trains. Layer by layer, compiling takes seconds and breaks no
+    graph (layer drop is decided outside of them). Names of parameters stay as they are.
+    """
+    for layer in model.backbone.encoder.layers:
+        if compiling:
+            layer.forward = torch.compile(layer.forward, fullgraph=True)
+        if checkpointing:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def device_name() -> str:
