@@ -15,6 +15,7 @@ from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.pretrain.corpora import TrainingAudio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME
 from mergekit_audio.pretrain.planner import TrainPlan
+from mergekit_audio.pretrain.processes import started_processes
 from mergekit_audio.pretrain.summary import card_facts
 from mergekit_audio.pretrain.work import Work
 from mergekit_audio.progress import Progress, ProgressEvent
@@ -80,9 +81,17 @@ def write_output(
             overrides=overrides,
             command=command,
         )
+        lock = _with_processes(lock, started_processes())
         work.mark_written(write_lock(staging, lock))
     progress(ProgressEvent("write", 1, 1, str(target)))
     return lock
+
+
+def _with_processes(lock: Lock, count: int) -> Lock:
+    """Tell of many processes, which decide the size of a step; one needs no word."""
+    if count == 1:
+        return lock
+    return lock.model_copy(update={"environment": lock.environment | {"processes": str(count)}})
 
 
 def _write_weights(plan: TrainPlan, finished: Path, staging: Path) -> None:

@@ -15,6 +15,7 @@ from mergekit_audio.pretrain.heads import FITTED_FOLDER, require_fitting_heads
 from mergekit_audio.pretrain.notes import hour_notes, plan_notes
 from mergekit_audio.pretrain.objective import require_mask_vector
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
+from mergekit_audio.pretrain.processes import clips_per_step
 from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
 from mergekit_audio.weights.checkpoint import Checkpoint
@@ -172,7 +173,7 @@ class TrainPlan:
         arguments = self.recipe.arguments
         chosen = trainable_names(self.recipe, stage, self.shapes)
         trainable = sum(_count(self.shapes[name]) for name in chosen)
-        clips = stage.steps * arguments.batch_size * arguments.gradient_accumulation_steps
+        clips = stage.steps * clips_per_step(arguments)
         return {
             "name": stage.name,
             "train": list(stage.train),

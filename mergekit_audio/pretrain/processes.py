@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -134,14 +133,6 @@ def clips_per_step(arguments: TrainArguments) -> int:
 def backend_name(device: str) -> str:
     """Return what gradients travel by."""
     return "gloo" if device == "cpu" else "nccl"
-
-
-@contextlib.contextmanager
-def quiet_about_unused_parameters() -> Iterator[None]:
-    """Keep torch from saying that a step used all parameters, which other steps may not."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        yield
 
 
 def _require_gpus(device: str) -> None:

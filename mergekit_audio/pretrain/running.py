@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mergekit_audio import __version__
-from mergekit_audio.errors import DependencyError, InputError
+from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, staged_file
 from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
 from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, corpus_places, prepare_audio
@@ -24,6 +24,7 @@ from mergekit_audio.pretrain.heads import FITTED_FOLDER
 from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.output import write_output
 from mergekit_audio.pretrain.planner import TrainPlan
+from mergekit_audio.pretrain.processes import Processes, joined, started_processes
 from mergekit_audio.pretrain.sampling import FIT, seed_of
 from mergekit_audio.pretrain.work import Work, open_work
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -44,6 +45,10 @@ def run(
     Work in progress is kept in ``<output>.work/`` and is taken up by the same call after a kill or
     Ctrl-C; on a CPU the weights are then those of an uninterrupted run, bit for bit.
 
+    Started by ``torchrun -m mergekit_audio`` as N processes, on one machine or on several that
+    share the files, each process trains on its part of every step, and the first alone writes. An
+    optimiser step then has N times the clips, and the same N resumes it.
+
     Parameters
     ----------
     plan
@@ -63,42 +68,63 @@ def run(
         The output exists (without ``force``) or holds an input, another training's work is in
         the way, no recording can be used, the training diverged, or something can't be written.
     DependencyError
-        Started as several processes, which this version does not train with.
+        There are fewer GPUs than processes, or another process stopped.
     """
     from mergekit_audio.pretrain.stage import train_stage  # with transformers' Trainer: seconds
 
     target = Path(plan.output if output is None else output)
-    _refuse_several_processes()
     _refuse_inputs_inside(plan, target)
-    identity = _recipe_identity(plan)
-    with open_work(target) as work:
-        if work.holds(identity) and work.is_written(target / LOCK_NAME):
-            work.remove()  # it was killed after its output got its name
-            return read_lock(target)
-        require_free(target, force=force)
-        work.claim(identity, anew=force)
-        for note in plan.notes:
-            progress(ProgressEvent("plan", 1, 1, note))
-        with _threads(plan.recipe.arguments.num_threads), _random_state_kept():
-            audio = prepare_audio(plan, progress)
-            work.claim(_input_identity(plan, audio), anew=force)
-            teachers = _open_teachers(plan, work, audio, progress)
+    with joined(device_name()) as processes, contextlib.ExitStack() as held:
+        progress = progress if processes.is_main else silent
+        work = processes.on_main(lambda: held.enter_context(open_work(target)))
+        written = processes.on_main(lambda: _begin(plan, target, work, force, progress))
+        if written is not None:
+            return written
+        with _threads(plan.recipe.arguments.num_threads), _random_state_kept(processes):
+            audio = processes.on_main(lambda: _audio(plan, work, force, progress))
+            teachers = _open_teachers(plan, work, audio, processes, progress)
             for index in range(len(plan.recipe.stages)):
-                train_stage(plan, index, work, audio, teachers.opened, progress)
-            lock = write_output(
-                plan,
-                target,
-                work,
-                audio,
-                teachers.fitted,
-                {name: teacher.digest for name, teacher in teachers.opened.items()},
-                force=force,
-                progress=progress,
-                command=command,
-                overrides=overrides,
-            )
-        work.remove()
+                train_stage(plan, index, work, audio, teachers.opened, progress, processes)
+
+            def finish() -> Lock:
+                made = write_output(
+                    plan,
+                    target,
+                    work,
+                    audio,
+                    teachers.fitted,
+                    {name: teacher.digest for name, teacher in teachers.opened.items()},
+                    force=force,
+                    progress=progress,
+                    command=command,
+                    overrides=overrides,
+                )
+                work.remove()
+                return made
+
+            lock = processes.on_main(finish)
     return lock
+
+
+def _begin(
+    plan: TrainPlan, target: Path, work: Work, force: bool, progress: Progress
+) -> Lock | None:
+    """Claim the work folder; return the lock when the output is there already."""
+    identity = _recipe_identity(plan)
+    if work.holds(identity) and work.is_written(target / LOCK_NAME):
+        work.remove()  # it was killed after its output got its name
+        return read_lock(target)
+    require_free(target, force=force)
+    work.claim(identity, anew=force)
+    for note in plan.notes:
+        progress(ProgressEvent("plan", 1, 1, note))
+    return None
+
+
+def _audio(plan: TrainPlan, work: Work, force: bool, progress: Progress) -> TrainingAudio:
+    audio = prepare_audio(plan, progress)
+    work.claim(_input_identity(plan, audio), anew=force)
+    return audio
 
 
 @dataclass(frozen=True)
@@ -110,16 +136,18 @@ class _Teachers:
 
 
 def _open_teachers(
-    plan: TrainPlan, work: Work, audio: TrainingAudio, progress: Progress
+    plan: TrainPlan,
+    work: Work,
+    audio: TrainingAudio,
+    processes: Processes,
+    progress: Progress,
 ) -> _Teachers:
     """Open the teachers; fit those that need it and that the base does not bring."""
     opened, fitted = {}, {}
     for place, teacher in enumerate(plan.recipe.teachers):
         if teacher.needs_fit:
             path = work.folder / FITTED_FOLDER / f"{teacher.name}.safetensors"
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                _fit(plan, teacher, place, path, audio, progress)
+            processes.on_main(partial(_fit, plan, teacher, place, path, audio, progress))
             fitted[teacher.name] = path
         opened[teacher.name] = teacher.open(
             fitted.get(teacher.name), root=plan.root, device=device_name()
@@ -135,6 +163,9 @@ def _fit(
     audio: TrainingAudio,
     progress: Progress,
 ) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
     if teacher.name in plan.fitted:
         with staged_file(path) as staging:
             shutil.copyfile(plan.fitted[teacher.name], staging)
@@ -161,6 +192,7 @@ class _Waves:
 def _recipe_identity(plan: TrainPlan) -> dict[str, Any]:
     recipe = plan.recipe.model_dump(mode="json")
     kept = {f"recipe.{key}": recipe[key] for key in recipe if key not in ("output", "store")}
+    kept["processes"] = started_processes()
     versions = {"mergekit_audio": __version__, "device": device_name()}
     for package in ("torch", "transformers", "numpy"):
         versions[package] = importlib.metadata.version(package)
@@ -185,14 +217,6 @@ def _refuse_inputs_inside(plan: TrainPlan, target: Path) -> None:
             )
 
 
-def _refuse_several_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DependencyError(
-            f"started as {os.environ['WORLD_SIZE']} processes, and a training takes one",
-            "start it without torchrun",
-        )
-
-
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -205,11 +229,17 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Give the caller's global random states back: transformers' Trainer seeds all of them."""
+def _random_state_kept(processes: Processes) -> Iterator[None]:
+    """Give the caller's global random states back: transformers' Trainer seeds all of them.
+
+    Of many processes each looks at its own GPU alone: a look takes memory there.
+    """
+    devices = list(range(torch.cuda.device_count()))
+    if processes.count > 1 and devices:
+        devices = [torch.cuda.current_device()]
     own, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=devices):
             yield
     finally:
         random.setstate(own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,11 +22,12 @@ from mergekit_audio.pretrain.objective import (
 )
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
 from mergekit_audio.pretrain.planner import TrainPlan
+from mergekit_audio.pretrain.processes import Processes, clips_per_step
 from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.pretrain.trainer import StageJob, StageTrainer
-from mergekit_audio.pretrain.work import Work
+from mergekit_audio.pretrain.work import StageFolder, Work
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.recipe.train import PresetBase, Stage
 from mergekit_audio.teachers.base import OpenTeacher
@@ -40,6 +42,7 @@ def train_stage(
     audio: TrainingAudio,
     teachers: Mapping[str, OpenTeacher],
     progress: Progress,
+    processes: Processes,
 ) -> None:
     """Train a stage, or do nothing when its result stands in the work folder.
 
@@ -53,15 +56,16 @@ def train_stage(
     stage = plan.recipe.stages[index]
     folder = work.stage(index, stage.name)
     task = f"stage {stage.name}"
-    if folder.finished.is_dir():
+    if processes.on_main(folder.finished.is_dir):
         progress(ProgressEvent(task, stage.steps, stage.steps, "finished before"))
         return
     model = build_model(plan, index, work, teachers)
     _choose_parameters(plan, stage, model)
     shape = clip_shape(plan)
-    clips = _clips(plan, index, audio, teachers, shape, progress)
+    clips = _clips(plan, index, audio, teachers, shape, progress, processes)
     first_step = int(folder.checkpoints()[-1].name.split("-")[1]) if folder.checkpoints() else 0
-    board = open_board(work.folder / "logs" / stage.name, first_step=first_step)
+    logs = work.folder / "logs" / stage.name
+    board = open_board(logs, first_step=first_step) if processes.is_main else None
     arguments = plan.recipe.arguments
     try:
         job = StageJob(
@@ -89,15 +93,14 @@ def train_stage(
                 board=board,
             ),
             progress=progress,
+            processes=processes,
         )
         progress(ProgressEvent(task, first_step, stage.steps))
         StageTrainer(model, job).train_or_resume()
     finally:
         if board is not None:
             board.close()
-    backbone = plan.recipe.transfer.finish(model.backbone)
-    _keep(folder.finished, backbone, model.heads)
-    folder.drop_checkpoints()
+    processes.on_main(lambda: _finish(plan, folder, model))
 
 
 def build_model(
@@ -164,6 +167,7 @@ def _clips(
     teachers: Mapping[str, OpenTeacher],
     shape: ClipShape,
     progress: Progress,
+    processes: Processes,
 ) -> Clips:
     recipe, stage = plan.recipe, plan.recipe.stages[index]
     arguments = recipe.arguments
@@ -171,7 +175,7 @@ def _clips(
     order = clip_order(
         shares,
         [len(source.segments) for source in sources],
-        stage.steps * arguments.batch_size * arguments.gradient_accumulation_steps,
+        stage.steps * clips_per_step(arguments),
         seed=recipe.seed,
         stage=index,
     )
@@ -182,7 +186,8 @@ def _clips(
     }
     used = sorted(set(zip(order.sources.tolist(), order.segments.tolist(), strict=True)))
     for cache in caches.values():
-        cache.prepare((sources[source].item(segment) for source, segment in used), progress)
+        items = [sources[source].item(segment) for source, segment in used]
+        processes.on_main(partial(cache.prepare, items, progress))
     return Clips(
         sources,
         order,
@@ -192,6 +197,12 @@ def _clips(
         seed=recipe.seed,
         stage=index,
     )
+
+
+def _finish(plan: TrainPlan, folder: StageFolder, model: PretrainModel) -> None:
+    """Write the stage's result; its checkpoints have done their work."""
+    _keep(folder.finished, plan.recipe.transfer.finish(model.backbone), model.heads)
+    folder.drop_checkpoints()
 
 
 def _keep(target: Path, backbone: Mapping[str, torch.Tensor], heads: nn.ModuleDict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,25 @@ class StageLog:
         self._names = list(parts)
         self._sums = values if self._sums is None else self._sums.to(device) + values
 
+    def gather(self, total: Callable[[torch.Tensor], torch.Tensor], *, keeps: bool) -> None:
+        """Replace the sums by those of all processes; only the one that ``keeps`` them goes on.
+
+        Parameters
+        ----------
+        total
+            Adds a tensor up over the processes.
+        """
+        assert self._sums is not None
+        sums = total(self._sums)
+        self._sums = sums if keeps else None
+
     def end_step(self, step: int, learning_rate: float, gradient_norm: float | None) -> None:
         """Count a step, and write a line when one is due."""
+        if self._sums is None:  # another process keeps them
+            return
         if gradient_norm is not None:
             self._norms.append(gradient_norm)
-        if self._sums is None or (step % self.every and step != self.steps):
+        if step % self.every and step != self.steps:
             return
         line = self._line(step, learning_rate)
         with open(self.path, "a", encoding="utf-8") as stream:

@@ -18,6 +18,7 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, staged_folder
 from mergekit_audio.pretrain.data import Clips, Collate
 from mergekit_audio.pretrain.objective import PretrainModel, device_name
+from mergekit_audio.pretrain.processes import Processes, backend_name
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
@@ -47,6 +48,8 @@ class StageJob:
         The stage's log.
     progress
         Told of every step.
+    processes
+        This process among those that train together.
     """
 
     stage: Stage
@@ -59,13 +62,16 @@ class StageJob:
     folder: StageFolder
     log: StageLog
     progress: Progress
+    processes: Processes
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
     """Trains one stage; the same job gives the same weights, however often it was killed.
 
     Data, noise, masks and dropout are functions of (seed, stage, position), so that a checkpoint
-    holds weights, optimiser, schedule and the log's sums, and no random state.
+    holds weights, optimiser, schedule and the log's sums, and no random state. The micro-batches of
+    a window are dealt out to the processes in turn: N processes train on the clips, masks and noise
+    that one would with N times the accumulation.
 
     Parameters
     ----------
@@ -96,21 +102,25 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         InputError
             The loss or the gradient is not finite, a checkpoint is damaged, or the disk is full.
         """
-        checkpoints = self.job.folder.checkpoints()
+        checkpoints = self.job.processes.on_main(self.job.folder.checkpoints)
         last = checkpoints[-1] if checkpoints else None
-        self.job.log.restore(None if last is None else _read_log_state(last))
+        self.job.processes.on_main(
+            lambda: self.job.log.restore(None if last is None else _read_log_state(last))
+        )
         with explain_os_errors(self.job.folder.folder):
             self.train(resume_from_checkpoint=None if last is None else str(last))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the crops in their order, made in this process."""
-        return DataLoader(
+        """Return the micro-batches of this process: of N processes each takes every N-th."""
+        every = DataLoader(
             self.job.clips,
             batch_size=self.job.arguments.batch_size,
             shuffle=False,
             collate_fn=self.job.collate,
             pin_memory=self.args.device.type == "cuda",
         )
+        own: DataLoader[Any] = self.accelerator.prepare_data_loader(every)
+        return own
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make AdamW over the parameters that train; as in fairseq, all of them decay."""
@@ -128,8 +138,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return made
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> float:
-        """Return the masked frames of an accumulation window."""
-        return float(sum(int(batch["mask"].sum()) for batch in batch_samples))
+        """Return the masked frames of an accumulation window, of all processes."""
+        return self._total(float(sum(int(batch["mask"].sum()) for batch in batch_samples)))
 
     def compute_loss(
         self,
@@ -138,25 +148,32 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return a micro-batch's part of the window's loss."""
+        """Return a micro-batch's part of the window's loss, times the processes.
+
+        Gradients are averaged over the processes, and those of a window are to be added up.
+        """
         job = self.job
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
         targets = self._targets(inputs)
         torch.manual_seed(seed_of(DROPOUT, job.seed, job.index, inputs["first_position"]))
         objective = model(inputs["wave"], inputs["mask"], targets)
         loss = objective.loss(job.weights, job.arguments.feature_penalty, num_items_in_batch)
+        loss = loss * job.processes.count
         job.log.add(objective)
         return (loss, objective) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
         """Do a micro-batch forward and backward; a loss that is not finite ends the training."""
         loss = super().training_step(model, inputs, *rest, **named)
-        self._loss += float(loss)
-        if not math.isfinite(self._loss):
-            raise self._diverged("loss", self._loss)
+        self._loss += float(loss) / self.job.processes.count
+        if self.job.processes.count == 1:
+            self._require_finite_loss()
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
+        if self.job.processes.count > 1:
+            self._loss = self._total(self._loss)
+            self._require_finite_loss()
         norm = super()._clip_grad_norm(model)
         # fp16's loss scaling skips steps whose gradient overflows; elsewhere it is the end.
         if self.job.arguments.precision != "fp16" and not math.isfinite(float(norm)):
@@ -170,6 +187,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if step > self._steps_told:
             self._steps_told = step
             norm = None if grad_norm is None else float(grad_norm)
+            if self.job.processes.count > 1:
+                self.job.log.gather(self._sum, keeps=self.job.processes.is_main)
             self.job.log.end_step(step, self._learning_rate, norm)
             loss, self._loss = self._loss, 0.0
             note = f"loss {loss:.3f}, learning rate {self._learning_rate:.2e}"
@@ -178,10 +197,12 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **named)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.state.global_step < self.job.stage.steps:  # else the stage's result follows at once
+            self.job.processes.on_main(self._write_checkpoint)
+
+    def _write_checkpoint(self) -> None:
         """Write a checkpoint under a temporary name and rename it; keep the last two."""
         step = self.state.global_step
-        if step >= self.job.stage.steps:
-            return  # the stage's result follows at once
         target = self.job.folder.checkpoint(step)
         with staged_folder(target, force=True) as staging:
             state = {name: each.contiguous() for name, each in self.model.state_dict().items()}
@@ -207,15 +228,32 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             }
         return codes | made
 
-    def _diverged(self, what: str, value: float) -> InputError:
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return a tensor added up over the processes."""
+        total: torch.Tensor = self.accelerator.reduce(values, reduction="sum")
+        return total
+
+    def _total(self, value: float) -> float:
+        """Return a number added up over the processes."""
+        if self.job.processes.count == 1:
+            return value
+        own = torch.tensor(value, dtype=torch.float64, device=self.args.device)
+        return float(self._sum(own))
+
+    def _require_finite_loss(self) -> None:
+        if not math.isfinite(self._loss):
+            raise self._diverged("loss", self._loss)
+
+    def _diverged(self, what: str, value: float) -> BaseException:
         stage = self.job.stage
-        return InputError(
+        error = InputError(
             f"stage {stage.name!r}, step {self.state.global_step + 1} of {stage.steps}: "
             f"the {what} is {value}",
             f"try a lower peak_lr (now {stage.peak_lr:g}), a higher warmup_ratio (now "
             f"{stage.warmup_ratio:g}), a smaller max_grad_norm, or precision fp32; the same "
             "recipe goes wrong at the same step again",
         )
+        return self.job.processes.agreed(error)
 
 
 def _training_arguments(job: StageJob) -> TrainingArguments:
@@ -241,6 +279,10 @@ def _training_arguments(job: StageJob) -> TrainingArguments:
         save_strategy="steps",
         save_steps=arguments.save_steps,
         average_tokens_across_devices=False,
+        ddp_backend=backend_name(device_name()) if job.processes.count > 1 else None,
+        # Layer drop leaves out other layers in each process; and gradients then travel in the same
+        # buckets from the first step on, so that a resumed run adds them up in the same order.
+        ddp_find_unused_parameters=True,
         remove_unused_columns=False,
         label_names=[],
         report_to=[],

@@ -109,13 +109,6 @@ def test_fp16_without_a_gpu(root, monkeypatch):
         pretrain.plan(make_recipe(arguments={"precision": "fp16"}), root)
 
 
-def test_several_processes_are_refused(root, monkeypatch):
-    plan = pretrain.plan(make_recipe(), root)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(DependencyError, match="started as 2 processes"):
-        pretrain.run(plan)
-
-
 def test_a_base_without_config_or_corpus(root, tmp_path):
     make_base(tmp_path / "base")
     (tmp_path / "base" / "config.json").unlink()
