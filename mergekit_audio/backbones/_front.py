@@ -11,7 +11,7 @@ from torch.nn import functional
 
 # Frames of a convolution's output that are computed at a time, so that what lies between two
 # convolutions stays in the processor's caches.
-_CHUNK_FRAMES = 512
+_CHUNK_FRAMES = 1024
 
 
 def front_frames(front: Any, wave: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def require_close(found, expected, tolerance):
     assert error <= tolerance * float(expected.float().norm())
 
 
-@pytest.mark.parametrize("chunk", [512, 7, 1])
+@pytest.mark.parametrize("chunk", [1024, 7, 1])
 @pytest.mark.parametrize("samples", [400, 4000, 5003])
 def test_features_and_gradients_are_the_modules(monkeypatch, samples, chunk):
     """Also where chunks meet, and where samples are left over at the end of a layer."""
