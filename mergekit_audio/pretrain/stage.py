@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_folder
 from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
@@ -185,9 +186,10 @@ def _clips(
         if type(teacher).targets_are_cached
     }
     used = sorted(set(zip(order.sources.tolist(), order.segments.tolist(), strict=True)))
+    workers = arguments.num_threads or core_count()
     for cache in caches.values():
         items = [sources[source].item(segment) for source, segment in used]
-        processes.on_main(partial(cache.prepare, items, progress))
+        processes.on_main(partial(cache.prepare, items, progress, workers=workers))
     return Clips(
         sources,
         order,
