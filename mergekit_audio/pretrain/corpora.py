@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mergekit_audio.audio.store import Store
 from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.data import Source
+from mergekit_audio.pretrain.forgetting import PREFIX, probe_sources
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.sampling import SUBSET, stream
 from mergekit_audio.progress import Progress, ProgressEvent
@@ -32,14 +33,34 @@ class TrainingAudio:
         Prepared corpora.
     sources
         Their training segments: of the split ``train`` where tracks have splits, else all.
+    probed
+        The corpora of the recipe's ``forgetting`` by name.
     """
 
     corpora: Mapping[str, PreparedCorpus]
     sources: Mapping[str, Source]
+    probed: Mapping[str, PreparedCorpus] = field(default_factory=dict)
 
     def digests(self) -> dict[str, str]:
-        """Return the corpora's content digests by key."""
-        return {key: corpus.digest for key, corpus in self.corpora.items()}
+        """Return the content digests of all corpora by key."""
+        return {key: corpus.digest for key, corpus in self.everything().items()}
+
+    def everything(self) -> dict[str, PreparedCorpus]:
+        """Return the corpora that train, and ``forgetting.<name>`` where those are others."""
+        own = list(self.corpora.values())
+        others = {
+            f"{PREFIX}{name}": corpus
+            for name, corpus in self.probed.items()
+            if not any(corpus is each for each in own)
+        }
+        return {**self.corpora, **others}
+
+    def hours(self) -> dict[str, float]:
+        """Return the hours of the training segments by key."""
+        return {
+            key: _samples(source.segments) / source.corpus.sample_rate_hz / 3600
+            for key, source in self.sources.items()
+        }
 
 
 def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
@@ -64,7 +85,16 @@ def prepare_audio(plan: TrainPlan, progress: Progress) -> TrainingAudio:
             progress(ProgressEvent("prepare", len(corpora), None, note))
         corpora[key] = corpus
         sources[key] = Source(key.removeprefix("corpus."), corpus, segments)
-    return TrainingAudio(corpora, sources)
+    probed: dict[str, PreparedCorpus] = {}
+    for name, text in probe_sources(plan.recipe).items():
+        place = plan.root / text
+        known = [each for key, each in corpora.items() if corpus_places(plan)[key] == place]
+        probed[name] = (
+            known[0]
+            if known
+            else store.prepare(place, sample_rate_hz=rate, workers=workers, progress=progress)
+        )
+    return TrainingAudio(corpora, sources, probed)
 
 
 def left_out(corpus: PreparedCorpus, segments: Sequence[Segment]) -> list[str]:
@@ -126,10 +156,22 @@ def stage_sources(
 
 def _training_segments(corpus: PreparedCorpus, crop_s: float) -> tuple[Segment, ...]:
     splits = {prepared.track.split for prepared in corpus.tracks} - {None}
-    split = "train" if splits else None
+    return require_segments(corpus, crop_s, "train" if splits else None)
+
+
+def require_segments(
+    corpus: PreparedCorpus, crop_s: float, split: str | None
+) -> tuple[Segment, ...]:
+    """Return the segments of at most 30 s of a split (None means all tracks).
+
+    Raises
+    ------
+    InputError
+        No track of it is as long as a crop.
+    """
     segments = corpus.segments(max(SEGMENT_S, crop_s), crop_s, split)
     if not segments:
-        which = "no track of the split 'train'" if splits else "no track"
+        which = f"no track of the split {split!r}" if split else "no track"
         raise InputError(
             f"{corpus.source}: {which} is as long as a crop of {crop_s:g} s",
             "give longer recordings, or shorter crops (--set arguments.crop_s=…)",

@@ -157,7 +157,7 @@ def _base_inputs(plan: TrainPlan) -> list[LockedInput]:
 def _corpus_inputs(plan: TrainPlan, audio: TrainingAudio) -> list[LockedInput]:
     """Return each corpus with its manifest and recordings; those elsewhere have an entry too."""
     inputs = []
-    for key, corpus in audio.corpora.items():
+    for key, corpus in audio.everything().items():
         own, *elsewhere = origins(corpus, plan.root)
         named = [(key, own), *((f"{key} (recordings)", origin) for origin in elsewhere)]
         inputs += [

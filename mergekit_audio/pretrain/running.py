@@ -191,6 +191,8 @@ class _Waves:
 
 def _recipe_identity(plan: TrainPlan) -> dict[str, Any]:
     recipe = plan.recipe.model_dump(mode="json")
+    # A run that stopped at a divergence may be taken up to go on with rollbacks.
+    recipe["arguments"].pop("on_divergence")
     kept = {f"recipe.{key}": recipe[key] for key in recipe if key not in ("output", "store")}
     kept["processes"] = started_processes()
     versions = {"mergekit_audio": __version__, "device": device_name()}

@@ -1,10 +1,11 @@
-"""What a stage tells while it trains: log.jsonl without times, and TensorBoard if installed."""
+"""What a stage tells while it trains: log.jsonl without times, speed, TensorBoard if installed."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ class StageLog:
     """Sums of the steps since the last line, and the lines.
 
     A line holds means over the masked frames of its steps: ``loss`` (all parts, weighted),
-    ``feature_penalty``, and of each teacher ``<teacher>/loss`` and what the teacher adds up.
+    ``feature_penalty``, and of each teacher ``<teacher>/loss`` and what the teacher adds up; and
+    ``gradient_norm``, their mean, and ``gradient_norm/<group>``, those of the line's last step.
 
     Parameters
     ----------
@@ -35,6 +37,10 @@ class StageLog:
         Factor of the penalty.
     board
         A TensorBoard writer, or None.
+    speed_path
+        Where seconds of audio per second go, apart from the log, whose bytes hold no times.
+    step_audio_s
+        Seconds of audio of an optimiser step.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class StageLog:
         weights: Mapping[str, float],
         feature_penalty: float,
         board: Any = None,
+        speed_path: Path | None = None,
+        step_audio_s: float = 0.0,
     ) -> None:
         self.path = path
         self.stage = stage
@@ -55,6 +63,11 @@ class StageLog:
         self.weights = dict(weights)
         self.feature_penalty = feature_penalty
         self.board = board
+        self.speed_path = speed_path
+        self.step_audio_s = step_audio_s
+        self.audio_per_second: float | None = None
+        self._clock: tuple[int, float] | None = None
+        self._group_norms: dict[str, float] = {}
         self._names: list[str] = []
         self._sums: torch.Tensor | None = None
         self._norms: list[float] = []
@@ -94,16 +107,62 @@ class StageLog:
             return
         if gradient_norm is not None:
             self._norms.append(gradient_norm)
-        if step % self.every and step != self.steps:
+        if not self.ends_line(step):
             return
         line = self._line(step, learning_rate)
-        with open(self.path, "a", encoding="utf-8") as stream:
+        self._append(self.path, line)
+        self._scalars(step, line)
+        self._sums, self._norms, self._group_norms = None, [], {}
+        self._log_speed(step)
+
+    def ends_line(self, step: int) -> bool:
+        """Whether a line is due after a step."""
+        return step % self.every == 0 or step == self.steps
+
+    def add_group_norms(self, norms: Mapping[str, float]) -> None:
+        """Take the gradient's norm by parameter group, of the step that ends the line."""
+        self._group_norms = {name: value for name, value in norms.items() if math.isfinite(value)}
+
+    def event(self, step: int, name: str, value: Mapping[str, Any]) -> None:
+        """Write a line ``{stage, step, name: value}`` at once; its numbers go to the board.
+
+        Parameters
+        ----------
+        name
+            ``spike``, ``rollback`` or ``forgetting``.
+        value
+            JSON values; numbers at any depth are scalars ``name/key/…``.
+        """
+        self._append(self.path, {"stage": self.stage, "step": step, name: value})
+        self._scalars(step, dict(_numbers(name, value)))
+
+    def start_clock(self, step: int) -> None:
+        """Begin to measure the speed."""
+        self._clock = (step, time.monotonic())
+
+    def _log_speed(self, step: int) -> None:
+        now = time.monotonic()
+        if self._clock is not None and step > self._clock[0]:
+            first, start = self._clock
+            seconds = max(now - start, 1e-9)
+            self.audio_per_second = (step - first) * self.step_audio_s / seconds
+            speed = {"seconds": seconds, "audio_seconds_per_second": self.audio_per_second}
+            if self.speed_path is not None:
+                self._append(self.speed_path, {"stage": self.stage, "step": step, **speed})
+            self._scalars(step, {"audio_seconds_per_second": self.audio_per_second})
+        self._clock = (step, now)
+
+    def _append(self, path: Path, line: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, allow_nan=False) + "\n")
-        if self.board is not None:
-            for name, value in line.items():
-                if name not in ("stage", "step"):
-                    self.board.add_scalar(name, value, step)
-        self._sums, self._norms = None, []
+
+    def _scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        if self.board is None:
+            return
+        for name, value in values.items():
+            if name not in ("stage", "step"):
+                self.board.add_scalar(name, value, step)
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed log needs, as JSON values."""
@@ -142,7 +201,16 @@ class StageLog:
         }
         if finite:
             line["gradient_norm"] = sum(finite) / len(finite)
-        return line | means
+        norms = {f"gradient_norm/{name}": value for name, value in self._group_norms.items()}
+        return line | norms | means
+
+
+def _numbers(prefix: str, value: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from _numbers(f"{prefix}/{name}", each)
+        elif isinstance(each, int | float):
+            yield f"{prefix}/{name}", each
 
 
 def open_board(folder: Path, *, first_step: int) -> Any:

@@ -98,7 +98,8 @@ def _losses(log_lines: str) -> str:
     rows: dict[str, list[dict[str, float]]] = {}
     for text in log_lines.splitlines():
         line = json.loads(text)
-        rows.setdefault(line["stage"], []).append(line)
+        if "loss" in line:
+            rows.setdefault(line["stage"], []).append(line)
     table = ["| stage | first logged loss | last logged loss |", "| --- | --- | --- |"]
     table += [
         f"| {stage} | {lines[0]['loss']:.4f} (step {lines[0]['step']}) | "

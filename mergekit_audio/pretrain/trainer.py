@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,18 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, staged_folder
 from mergekit_audio.pretrain.data import Clips, Collate
+from mergekit_audio.pretrain.forgetting import ForgettingProbe
+from mergekit_audio.pretrain.groups import clip_factor, gradient_norms
+from mergekit_audio.pretrain.guard import Guard
 from mergekit_audio.pretrain.objective import PretrainModel, device_name
 from mergekit_audio.pretrain.processes import Processes, backend_name
+from mergekit_audio.pretrain.rollback import Rollbacks, follow_peak
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.recipe.train import Stage, TrainArguments
+from mergekit_audio.recipe.trust import Forgetting
 
 _LOG_STATE_NAME = "log_state.json"
 
@@ -50,6 +54,12 @@ class StageJob:
         Told of every step.
     processes
         This process among those that train together.
+    groups
+        The group of each parameter that trains, for the log.
+    probe
+        Scores a model on the corpora of the recipe's ``forgetting``, in the main process.
+    forgetting
+        When to probe.
     """
 
     stage: Stage
@@ -63,6 +73,9 @@ class StageJob:
     log: StageLog
     progress: Progress
     processes: Processes
+    groups: Mapping[str, str] = field(default_factory=dict)
+    probe: ForgettingProbe | None = None
+    forgetting: Forgetting | None = None
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -85,6 +98,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.job = job
         self._learning_rate = 0.0
         self._loss = 0.0
+        self._tracks: list[str] = []
+        log = job.log if job.processes.is_main else None
+        self.guard = Guard(job.stage, job.arguments, job.folder, log)
         self._steps_told = 0
         super().__init__(
             model=model,
@@ -104,11 +120,29 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """
         checkpoints = self.job.processes.on_main(self.job.folder.checkpoints)
         last = checkpoints[-1] if checkpoints else None
-        self.job.processes.on_main(
-            lambda: self.job.log.restore(None if last is None else _read_log_state(last))
-        )
+        state = self.job.processes.on_main(lambda: None if last is None else _read_log_state(last))
+        self.guard.restore(state)
+        self.job.processes.on_main(lambda: self._begin_log(state))
         with explain_os_errors(self.job.folder.folder):
             self.train(resume_from_checkpoint=None if last is None else str(last))
+
+    def _begin_log(self, state: Mapping[str, Any] | None) -> None:
+        """Bring the log to where the training begins; a stage's own beginning is probed too."""
+        self.job.log.restore(state)
+        step = 0 if state is None else int(state["step"])
+        Rollbacks(self.job.folder).log_again(self.job.log, step)
+        if step == 0:
+            self._probe(step)
+        self.job.log.start_clock(step)
+
+    def _probe(self, step: int) -> None:
+        if self.job.probe is not None and self.job.processes.is_main:
+            self.job.log.event(step, "forgetting", self.job.probe.measure(self.model))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            follow_peak(self.optimizer, self.lr_scheduler, self.job.stage.peak_lr)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the micro-batches of this process: of N processes each takes every N-th."""
@@ -154,6 +188,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """
         job = self.job
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self._tracks += inputs["tracks"]
         targets = self._targets(inputs)
         torch.manual_seed(seed_of(DROPOUT, job.seed, job.index, inputs["first_position"]))
         objective = model(inputs["wave"], inputs["mask"], targets)
@@ -175,9 +210,14 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             self._loss = self._total(self._loss)
             self._require_finite_loss()
         norm = super()._clip_grad_norm(model)
+        step = self.state.global_step + 1
         # fp16's loss scaling skips steps whose gradient overflows; elsewhere it is the end.
-        if self.job.arguments.precision != "fp16" and not math.isfinite(float(norm)):
-            raise self._diverged("norm of the gradient", float(norm))
+        if self.job.arguments.precision != "fp16":
+            self.guard.require_finite(step, "norm of the gradient", float(norm), self._tracks)
+        if self.job.log.ends_line(step):
+            clip = clip_factor(float(norm), self.job.arguments.max_grad_norm)
+            named = self.model.named_parameters()
+            self.job.log.add_group_norms(gradient_norms(named, self.job.groups, clip))
         return norm
 
     def _maybe_log_save_evaluate(
@@ -191,14 +231,25 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 self.job.log.gather(self._sum, keeps=self.job.processes.is_main)
             self.job.log.end_step(step, self._learning_rate, norm)
             loss, self._loss = self._loss, 0.0
+            tracks, self._tracks = self._tracks, []
+            self.guard.end_step(step, loss, tracks)
+            self._probe_if_due(step)
             note = f"loss {loss:.3f}, learning rate {self._learning_rate:.2e}"
+            if self.job.log.audio_per_second is not None:
+                note += f", {self.job.log.audio_per_second:.3g} s of audio/s"
             task = f"stage {self.job.stage.name}"
             self.job.progress(ProgressEvent(task, step, self.job.stage.steps, note))
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **named)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.state.global_step < self.job.stage.steps:  # else the stage's result follows at once
+        # After the last step the stage's result follows at once.
+        if self.state.global_step < self.job.stage.steps and self.guard.is_in_order:
             self.job.processes.on_main(self._write_checkpoint)
+
+    def _probe_if_due(self, step: int) -> None:
+        forgetting, last = self.job.forgetting, self.job.stage.steps
+        if forgetting is not None and (step % forgetting.every_steps == 0 or step == last):
+            self.job.processes.on_main(lambda: self._probe(step))
 
     def _write_checkpoint(self) -> None:
         """Write a checkpoint under a temporary name and rename it; keep the last two."""
@@ -211,7 +262,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             _save(staging / "scheduler.pt", self.lr_scheduler.state_dict())
             if self.accelerator.scaler is not None:
                 _save(staging / "scaler.pt", self.accelerator.scaler.state_dict())
-            log_state = json.dumps(self.job.log.state(), allow_nan=False)
+            log_state = json.dumps(
+                {"step": step, **self.job.log.state(), "guard": self.guard.state()},
+                allow_nan=False,
+            )
             _write(staging / _LOG_STATE_NAME, log_state.encode())
             self.state.save_to_json(str(staging / "trainer_state.json"))
         self.job.folder.drop_old_checkpoints()
@@ -241,19 +295,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return float(self._sum(own))
 
     def _require_finite_loss(self) -> None:
-        if not math.isfinite(self._loss):
-            raise self._diverged("loss", self._loss)
-
-    def _diverged(self, what: str, value: float) -> BaseException:
-        stage = self.job.stage
-        error = InputError(
-            f"stage {stage.name!r}, step {self.state.global_step + 1} of {stage.steps}: "
-            f"the {what} is {value}",
-            f"try a lower peak_lr (now {stage.peak_lr:g}), a higher warmup_ratio (now "
-            f"{stage.warmup_ratio:g}), a smaller max_grad_norm, or precision fp32; the same "
-            "recipe goes wrong at the same step again",
-        )
-        return self.job.processes.agreed(error)
+        step = self.state.global_step + 1
+        self.guard.require_finite(step, "loss", self._loss, self._tracks)
 
 
 def _training_arguments(job: StageJob) -> TrainingArguments:
