@@ -13,17 +13,22 @@ from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_folder
 from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
-from mergekit_audio.pretrain.data import Clips, ClipShape, Collate
+from mergekit_audio.pretrain.data import Clips, ClipShape, Collate, window_pool
+from mergekit_audio.pretrain.forgetting import ForgettingProbe
+from mergekit_audio.pretrain.groups import group_of
+from mergekit_audio.pretrain.guard import DivergenceError
 from mergekit_audio.pretrain.heads import make_heads
 from mergekit_audio.pretrain.objective import (
     PretrainModel,
     device_name,
+    prepare_layers,
     public_names,
     teacher_weights,
 )
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.processes import Processes, clips_per_step
+from mergekit_audio.pretrain.rollback import Rollbacks, last_step
 from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.targets import TargetCache
@@ -60,11 +65,40 @@ def train_stage(
     if processes.on_main(folder.finished.is_dir):
         progress(ProgressEvent(task, stage.steps, stage.steps, "finished before"))
         return
-    model = build_model(plan, index, work, teachers)
-    _choose_parameters(plan, stage, model)
     shape = clip_shape(plan)
     clips = _clips(plan, index, audio, teachers, shape, progress, processes)
-    first_step = int(folder.checkpoints()[-1].name.split("-")[1]) if folder.checkpoints() else 0
+    probe = _probe(plan, audio, clips, shape, progress, processes)
+    rollbacks = Rollbacks(folder)
+    while True:
+        lowered = processes.on_main(lambda: rollbacks.lowered(stage))
+        try:
+            model = _train(
+                plan, index, lowered, work, teachers, clips, shape, probe, progress, processes
+            )
+            break
+        except DivergenceError as error:
+            failure = error.with_traceback(None)  # lets go of the model
+        processes.on_main(partial(_roll_back, plan, failure, lowered, rollbacks, task, progress))
+    processes.on_main(lambda: _finish(plan, folder, model))
+
+
+def _train(
+    plan: TrainPlan,
+    index: int,
+    stage: Stage,
+    work: Work,
+    teachers: Mapping[str, OpenTeacher],
+    clips: Clips,
+    shape: ClipShape,
+    probe: ForgettingProbe | None,
+    progress: Progress,
+    processes: Processes,
+) -> PretrainModel:
+    """Train a stage from its last checkpoint, or from its beginning, and return the model."""
+    folder = work.stage(index, stage.name)
+    model = build_model(plan, index, work, teachers)
+    groups = _choose_parameters(plan, stage, model)
+    first_step = last_step(folder)
     logs = work.folder / "logs" / stage.name
     board = open_board(logs, first_step=first_step) if processes.is_main else None
     arguments = plan.recipe.arguments
@@ -82,6 +116,7 @@ def train_stage(
                 seed=plan.recipe.seed,
                 stage=index,
                 keep_clean=set(clips.caches) != set(teachers),
+                pool=window_pool(arguments, clips),
             ),
             folder=folder,
             log=StageLog(
@@ -92,16 +127,48 @@ def train_stage(
                 weights=teacher_weights(plan.recipe),
                 feature_penalty=arguments.feature_penalty,
                 board=board,
+                speed_path=logs / "speed.jsonl",
+                step_audio_s=clips_per_step(arguments) * arguments.crop_s,
             ),
             progress=progress,
             processes=processes,
+            groups=groups,
+            probe=probe,
+            forgetting=plan.recipe.forgetting,
         )
-        progress(ProgressEvent(task, first_step, stage.steps))
+        progress(ProgressEvent(f"stage {stage.name}", first_step, stage.steps))
         StageTrainer(model, job).train_or_resume()
     finally:
         if board is not None:
             board.close()
-    processes.on_main(lambda: _finish(plan, folder, model))
+    return model
+
+
+def _roll_back(
+    plan: TrainPlan,
+    error: DivergenceError,
+    stage: Stage,
+    rollbacks: Rollbacks,
+    task: str,
+    progress: Progress,
+) -> None:
+    made = rollbacks.add(error, stage, plan.recipe.arguments)
+    note = f"step {made.step}: {made.reason}; back to step {made.to_step}, peak_lr {made.peak_lr:g}"
+    progress(ProgressEvent(task, made.to_step, stage.steps, note))
+
+
+def _probe(
+    plan: TrainPlan,
+    audio: TrainingAudio,
+    clips: Clips,
+    shape: ClipShape,
+    progress: Progress,
+    processes: Processes,
+) -> ForgettingProbe | None:
+    """Open the forgetting probe in the main process, which alone measures."""
+    if not audio.probed or not processes.is_main:
+        return None
+    return ForgettingProbe(plan.recipe, audio.probed, clips.caches, shape, progress)
 
 
 def build_model(
@@ -130,6 +197,11 @@ def build_model(
         feature_grad_mult=recipe.arguments.feature_grad_mult,
         eval_when_frozen=recipe.stages[index].frozen_mode == "eval",
     )
+    prepare_layers(
+        model,
+        checkpointing=recipe.arguments.gradient_checkpointing,
+        compiling=recipe.arguments.torch_compile,
+    )
     return model.to(device)
 
 
@@ -153,12 +225,14 @@ def clip_shape(plan: TrainPlan) -> ClipShape:
     return ClipShape(samples, frames, backbone.hop_length, backbone.sample_rate_hz)
 
 
-def _choose_parameters(plan: TrainPlan, stage: Stage, model: PretrainModel) -> None:
+def _choose_parameters(plan: TrainPlan, stage: Stage, model: PretrainModel) -> dict[str, str]:
+    """Set what trains, and return the group of each of these parameters by the model's names."""
     names = public_names(model)
     require_matches(plan.recipe, names.values())
     chosen = set(trainable_names(plan.recipe, stage, names.values()))
     trainable = [own for own, public in names.items() if public in chosen]
     plan.recipe.transfer.prepare(model, trainable)
+    return {own: group_of(plan.recipe, names[own]) for own in trainable}
 
 
 def _clips(
