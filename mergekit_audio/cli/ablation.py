@@ -34,8 +34,9 @@ def _run_ablation(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
 def _finished(target: Path, lock: Lock) -> Finished:
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     table = (target / "table.md").read_text(encoding="utf-8")
+    tasks = [task["name"] for task in summary["tasks"]]
     return Finished(
-        f"compared {len(summary['strategies'])} strategies on {len(summary['tasks'])} tasks",
+        f"compared {len(summary['strategies'])} strategies on {', '.join(tasks)}",
         f"see {shown(target / 'stability_gap.png')}",
         text=table,
         extra={"summary": summary},
