@@ -41,6 +41,15 @@ class Backbone(BaseModel, ABC):
     ) -> nn.Module:
         """Return the model with these weights, or with random weights drawn from ``seed``."""
 
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Check that no setting contradicts a ``config.json``; families with such settings say so.
+
+        Raises
+        ------
+        InputError
+            A setting contradicts it.
+        """
+
     @abstractmethod
     def preset(self, name: str) -> dict[str, Any]:
         """Return the ``config.json`` of a preset."""

@@ -23,6 +23,10 @@ class Mert(Backbone):
     for training on a CPU with attention dropout and `sdpa` otherwise. Time of sdpa over eager on
     2 CPU cores: 95M training 1.38 in bf16 and 0.95 to 0.99 in fp32, 95M inference 0.95 at 5 s and
     0.59 at 30 s, tiny training (no dropout) 0.83."""
+    layer_norm: Literal["pre", "post"] | None = None
+    """What the checkpoint must be: layer norms before attention (MERT-v1-330M) or after it
+    (MERT-v1-95M). Null takes what its config says; another value that contradicts it is an error,
+    since the weights would load all the same and be destroyed."""
 
     sample_rate_hz: ClassVar[int] = 24_000
     hop_length: ClassVar[int] = 320
@@ -66,12 +70,14 @@ class Mert(Backbone):
         ------
         InputError
             The configuration is not of this family, or the tensors are not exactly the model's
-            (every missing, unexpected or wrongly shaped tensor is listed).
+            (every missing, unexpected or wrongly shaped tensor is listed), or its layer norms are
+            not where ``layer_norm`` says.
         ValueError
             Neither ``state`` nor ``seed`` is given.
         """
         from mergekit_audio.backbones._hubert import build_hubert, hubert_config
 
+        self.check(config)
         attention = self.attention_for(config, device=device, training=training)
         settings = hubert_config(
             config,
@@ -82,6 +88,22 @@ class Mert(Backbone):
         )
         model = build_hubert(settings, state, seed=seed).to(device)
         return model.train(training)
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Check that the layer norms of a ``config.json`` are where ``layer_norm`` says.
+
+        Raises
+        ------
+        InputError
+            They are not.
+        """
+        found = "pre" if config.get("do_stable_layer_norm", False) else "post"
+        if self.layer_norm not in (None, found):
+            raise InputError(
+                f"backbone.layer_norm is {self.layer_norm!r}, and the checkpoint's config.json "
+                f"(do_stable_layer_norm) says {found!r}",
+                "leave layer_norm out: its weights mean nothing with layer norms elsewhere",
+            )
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the ``config.json`` of a preset: ``95m``, ``330m`` or ``tiny``.

@@ -27,6 +27,7 @@ from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.report.card import CARD_NAME, write_card
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.digest_cache import DigestCache
+from mergekit_audio.weights.fairseq import write_fairseq_configs
 from mergekit_audio.weights.side_files import copy_side_files
 from mergekit_audio.weights.writer import TensorSpec, TensorWriter, open_writer
 
@@ -139,7 +140,10 @@ def _run(
             cache.save()
             locks = []
             for each, staging, target, known in zip(plans, stagings, targets, written, strict=True):
-                copy_side_files(plan.base.folder, staging)
+                if plan.base.fairseq is None:
+                    copy_side_files(plan.base.folder, staging)
+                else:
+                    write_fairseq_configs(plan.base.fairseq.config, staging)
                 _adapt_config(each, staging)
                 write_card(staging, card_facts(each))
                 lock = make_lock(

@@ -13,9 +13,10 @@ from mergekit_audio.audio.origins import origins
 from mergekit_audio.files import sha256_of_file, staged_folder, write_json, write_text
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.pretrain.corpora import TrainingAudio
-from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME
+from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME, heads_file
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.processes import started_processes
+from mergekit_audio.pretrain.start_check import start_log
 from mergekit_audio.pretrain.summary import card_facts
 from mergekit_audio.pretrain.work import Work
 from mergekit_audio.progress import Progress, ProgressEvent
@@ -62,7 +63,12 @@ def write_output(
         for name, path in sorted(fitted.items()):
             (staging / FITTED_FOLDER).mkdir(exist_ok=True)
             shutil.copyfile(path, staging / FITTED_FOLDER / f"{name}.safetensors")
-        lines = "".join(stage.log.read_text(encoding="utf-8") for stage in stages)
+        lines = "".join(
+            path.read_text(encoding="utf-8")
+            for stage in stages
+            for path in (start_log(stage), stage.log)
+            if path.is_file()
+        )
         write_text(staging / LOG_NAME, lines)
         if (work.folder / "logs").is_dir():
             shutil.copytree(work.folder / "logs", staging / "logs")
@@ -75,7 +81,7 @@ def write_output(
         lock = make_lock(
             staging,
             target=target,
-            recipe=recipe.model_dump(mode="json"),
+            recipe=plan.written.model_dump(mode="json"),
             root=plan.root,
             inputs=inputs,
             overrides=overrides,
@@ -112,7 +118,7 @@ def _write_weights(plan: TrainPlan, finished: Path, staging: Path) -> None:
 
 
 def _write_configs(plan: TrainPlan, staging: Path) -> None:
-    if plan.base is not None:
+    if plan.base is not None and plan.base.fairseq is None:
         copy_side_files(plan.base.folder, staging)
     else:
         write_json(staging / "config.json", dict(plan.config))
@@ -136,8 +142,8 @@ def _base_inputs(plan: TrainPlan) -> list[LockedInput]:
     if base is None:
         return []
     files = [*base.files(), *plan.fitted.values()]
-    if plan.imported_heads:
-        files.append(base.folder / HEADS_NAME)
+    if plan.imported_heads and (heads := heads_file(base)) is not None:
+        files.append(heads)
     card = base.folder / "README.md"
     if card.is_file():
         files.append(card)

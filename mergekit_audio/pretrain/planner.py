@@ -11,7 +11,12 @@ import torch
 
 from mergekit_audio.audio.corpus import Track, load_tracks
 from mergekit_audio.errors import DependencyError, InputError
-from mergekit_audio.pretrain.heads import FITTED_FOLDER, require_fitting_heads
+from mergekit_audio.pretrain.heads import (
+    FITTED_FOLDER,
+    require_fitting_heads,
+    with_special_rows,
+    with_warmup,
+)
 from mergekit_audio.pretrain.notes import hour_notes, plan_notes
 from mergekit_audio.pretrain.objective import require_mask_vector
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
@@ -51,13 +56,16 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
             "use bf16 or fp32 (--set arguments.precision=bf16)",
         )
     base = None if isinstance(recipe.base, PresetBase) else Checkpoint.open(recipe.base, root=root)
-    if base is not None:
+    if base is not None and base.fairseq is None:
         side_files(base.folder)  # what the output carries over from it: refuse gaps before the work
     config = _config(recipe, base)
+    recipe.backbone.check(config)
+    written, recipe = recipe, with_warmup(recipe)
     shapes = _backbone_shapes(recipe, base, config)
     require_mask_vector(shapes)
     fitted = _fitted(recipe, base)
-    heads = _head_shapes(recipe, root, int(config["hidden_size"]), fitted)
+    asked = _head_shapes(recipe, root, int(config["hidden_size"]), fitted)
+    recipe, heads = with_special_rows(recipe, base, asked)
     imported = tuple(require_fitting_heads(recipe, base, heads))
     names = {**shapes, **{f"heads.{name}": shape for name, shape in _flat(heads).items()}}
     pending = tuple(name for name, found in heads.items() if found is None)
@@ -67,6 +75,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         sources["replay"] = recipe.replay
     return TrainPlan(
         recipe=recipe,
+        written=written,
         root=root,
         base=base,
         config=config,
@@ -86,7 +95,10 @@ class TrainPlan:
     Parameters
     ----------
     recipe, root
-        The recipe, and the folder that its paths are relative to.
+        The recipe with what the base decides (rows of heads, a warm-up stage), and the folder that
+        its paths are relative to.
+    written
+        The recipe as it was given.
     base
         The open checkpoint; None when the base is a preset with random weights.
     config
@@ -107,6 +119,7 @@ class TrainPlan:
     """
 
     recipe: TrainRecipe
+    written: TrainRecipe
     root: Path
     base: Checkpoint | None
     config: Mapping[str, Any]
@@ -246,7 +259,7 @@ def _head_shapes(
 
 
 def _flat(
-    heads: Mapping[str, dict[str, tuple[int, ...]] | None],
+    heads: Mapping[str, Mapping[str, tuple[int, ...]] | None],
 ) -> dict[str, tuple[int, ...]]:
     return {
         f"{teacher}.{name}": shape

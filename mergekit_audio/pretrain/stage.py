@@ -31,6 +31,7 @@ from mergekit_audio.pretrain.processes import Processes, clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, last_step
 from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
+from mergekit_audio.pretrain.start_check import check_start
 from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.pretrain.trainer import StageJob, StageTrainer
 from mergekit_audio.pretrain.work import StageFolder, Work
@@ -137,6 +138,8 @@ def _train(
             forgetting=plan.recipe.forgetting,
         )
         progress(ProgressEvent(f"stage {stage.name}", first_step, stage.steps))
+        if index == 0 and plan.imported_heads:
+            processes.on_main(lambda: check_start(model, job))
         StageTrainer(model, job).train_or_resume()
     finally:
         if board is not None:

@@ -17,6 +17,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+HEADS_WARMUP = "heads_warmup"
+"""The name of the stage that ``heads: warmup`` puts before the others."""
+
 
 class PresetBase(Strict):
     """A base made from a preset instead of a checkpoint."""
@@ -187,8 +190,17 @@ class TrainRecipe(Strict):
     """The corpus that stages with a `replay_share` replay (Western music in the paper)."""
     teachers: list[Annotated[Teacher, Plugin("teachers")]] = Field(min_length=1)
     """What the model learns to predict."""
-    heads: Literal["import", "random"] = "import"
-    """Start from the base's own pre-training heads where it has them, or draw new ones."""
+    heads: Literal["import", "warmup", "random"] | None = None
+    """Where the pre-training heads come from: `import` takes all of them from the base (its
+    `heads.safetensors`, or MERT's fairseq file) and fails where one is missing; `warmup` takes
+    those that the base has, draws the others, and first trains the heads alone, in a stage of its
+    own named `heads_warmup`; `random` draws new ones. Null: those that the base has, the others
+    drawn."""
+    heads_warmup_steps: int | None = Field(default=None, gt=0)
+    """Optimiser steps of `heads: warmup`; null means 1000 (no paper tells of such a stage)."""
+    heads_warmup_lr: Positive | None = None
+    """Peak learning rate of `heads: warmup`, reached after a tenth of its steps; null means 1e-3
+    (no paper tells of such a stage)."""
     stages: list[Stage] = Field(min_length=1)
     """The stages, one after the other."""
     transfer: Annotated[Transfer, Plugin("transfers")] = Field(
@@ -219,6 +231,12 @@ class TrainRecipe(Strict):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stage names must differ, found {names}")
+        if self.heads == "import" and isinstance(self.base, PresetBase):
+            raise ValueError("heads: import needs a base that has heads, and a preset has none")
+        if self.heads == "warmup" and HEADS_WARMUP in names:
+            raise ValueError(f"heads: warmup adds a stage {HEADS_WARMUP!r}, name yours otherwise")
+        if self.heads != "warmup" and (self.heads_warmup_steps or self.heads_warmup_lr):
+            raise ValueError("heads_warmup_steps and heads_warmup_lr belong to heads: warmup")
         teacher_names = [teacher.name for teacher in self.teachers]
         if len(set(teacher_names)) != len(teacher_names):
             raise ValueError(f"a teacher can be used once, found {teacher_names}")

@@ -241,6 +241,7 @@ class _Callable:
     """What stands for a function of the tables: the pickle may call it and nothing else."""
 
     __slots__ = ("_made",)
+    _made: Callable[..., Any]
 
     def __init__(self, made: Callable[..., Any]) -> None:
         object.__setattr__(self, "_made", made)

@@ -91,11 +91,12 @@ class Checkpoint:
         files = find_weights(resolve(source, root))
         if len(files.weights) == 1 and is_fairseq_file(files.weights[0]):
             own = FairseqShard(files.weights[0])
+            lone: dict[Path, Shard] = {own.path: own}
             return cls(
                 source,
                 files,
-                {own.path: own},
-                _index({own.path: own}),
+                lone,
+                _index(lone),
                 own.config,
                 allow_nonfinite=allow_nonfinite,
                 fairseq=own,

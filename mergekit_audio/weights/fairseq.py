@@ -19,6 +19,7 @@ from mergekit_audio.weights._restricted_pickle import (
     read_pickled,
 )
 from mergekit_audio.weights.dtypes import is_floating, to_values
+from mergekit_audio.weights.shards import Entries
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 SPECIAL_ROWS = 4
@@ -118,7 +119,9 @@ class FairseqShard:
         model = dict(dict.items(content["model"]))
         weights, self._heads = _sorted_out(path, model)
         self._tensors = dict(sorted(weights.items()))
-        self.entries = {name: (_dtype_of(each), each.shape) for name, each in self._tensors.items()}
+        self.entries: Entries = {
+            name: (_dtype_of(each), each.shape) for name, each in self._tensors.items()
+        }
         shapes = {name: shape for name, (_, shape) in self.entries.items()}
         self.config: dict[str, Any] = config_of(path, content, shapes)
 
