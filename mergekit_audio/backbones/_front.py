@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Frames of a convolution's output that are computed at a time, so that what lies between two
-# convolutions stays in the processor's caches.
-_CHUNK_FRAMES = 1024
+# Values of a convolution's input that are computed at a time, so that what lies between two
+# convolutions stays in the processor's caches: 1,024 frames of output at 512 channels.
+_CHUNK_VALUES = 1 << 20
 
 
 def front_frames(front: Any, wave: torch.Tensor) -> torch.Tensor:
@@ -183,9 +183,10 @@ class _Kernel:
 
     def chunks(self, clips: int, frames_out: int) -> Iterator[tuple[int, slice, slice]]:
         """Yield a clip, frames of the output, and the frames of the input that they see."""
+        most = max(1, _CHUNK_VALUES // (self.inputs * self.stride))
         for clip in range(clips):
-            for start in range(0, frames_out, _CHUNK_FRAMES):
-                stop = min(start + _CHUNK_FRAMES, frames_out)
+            for start in range(0, frames_out, most):
+                stop = min(start + most, frames_out)
                 first, last = start * self.stride, (stop - 1) * self.stride + self.taps
                 yield clip, slice(start, stop), slice(first, last)
 

@@ -43,11 +43,11 @@ def require_close(found, expected, tolerance):
     assert error <= tolerance * float(expected.float().norm())
 
 
-@pytest.mark.parametrize("chunk", [1024, 7, 1])
+@pytest.mark.parametrize("values", [1 << 20, 300, 1])
 @pytest.mark.parametrize("samples", [400, 4000, 5003])
-def test_features_and_gradients_are_the_modules(monkeypatch, samples, chunk):
+def test_features_and_gradients_are_the_modules(monkeypatch, samples, values):
     """Also where chunks meet, and where samples are left over at the end of a layer."""
-    monkeypatch.setattr(_front, "_CHUNK_FRAMES", chunk)
+    monkeypatch.setattr(_front, "_CHUNK_VALUES", values)
     front = make_front().double()
     expected, found = both(front, smooth_noise(2, samples).double())
     require_close(found[0], expected[0], 1e-10)
