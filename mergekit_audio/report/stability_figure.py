@@ -131,7 +131,7 @@ def _drawn(curves: Curves, titles: Mapping[str, str]) -> Figure:
     corpora = sorted({corpus for corpus, _ in probed})
     measures = sorted({measure for _, measure in probed})
     columns, rows = max(1, len(corpora)), max(1, len(measures))
-    figure = Figure(figsize=(max(6.4, 3.2 * columns + 0.8), 2.5 * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(max(7.6, 3.2 * columns + 0.8), 2.5 * rows + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
     if not probed:

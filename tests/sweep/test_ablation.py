@@ -19,6 +19,7 @@ from mergekit_audio.sweep import ablation as engine
 from mergekit_audio.sweep.strategies import constant_stage, single_stage, strategies
 from mergekit_audio.weights.checkpoint import Checkpoint
 
+FORGETTING = {"every_steps": 3, "clips": 2}
 NAMES = ["single_stage", "no_rewarm", "stage_1", "both_stages"]
 
 
@@ -39,6 +40,7 @@ def ablation_recipe(root, **changes):
 
 
 def write_training(path, **changes):
+    changes = {"forgetting": FORGETTING, **changes}
     recipe = make_recipe(**changes).model_dump(mode="json", exclude_unset=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -94,8 +96,31 @@ def test_the_single_stages_settings_are_the_recipes(world):
 
 
 def test_without_re_warming_the_logged_rate_is_constant(world):
-    lines = (world / "results_runs" / "no_rewarm" / "log.jsonl").read_text().splitlines()
-    assert {json.loads(line)["learning_rate"] for line in lines} == {1e-4}
+    text = (world / "results_runs" / "no_rewarm" / "log.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {line["learning_rate"] for line in lines if "loss" in line} == {1e-4}
+
+
+def test_the_stability_gap_is_read_from_the_forgetting_probe_of_every_run(world):
+    curves = json.loads((world / "results" / "curves.json").read_text(encoding="utf-8"))
+    both, single = curves["both_stages"], curves["single_stage"]
+    assert both["stages"] == [
+        {"name": "stabilise", "first_step": 0},
+        {"name": "adapt", "first_step": 4},
+    ]
+    assert list(both["forgetting"]) == ["makam", "replay"]
+    assert [step for step, _ in both["forgetting"]["replay"]["loss"]] == [0, 3, 4, 4, 7, 9]
+    assert [step for step, _ in single["forgetting"]["replay"]["loss"]] == [0, 3, 6, 9]
+    for measures in both["forgetting"].values():
+        assert list(measures) == ["loss", "accuracy"]
+    start = both["forgetting"]["replay"]["loss"][0]
+    assert start == single["forgetting"]["replay"]["loss"][0]
+    summary = json.loads((world / "results" / "summary.json").read_text(encoding="utf-8"))
+    gap = summary["stability_gaps"]["single_stage"]["replay"]["loss"]
+    losses = [value for _, value in single["forgetting"]["replay"]["loss"]]
+    assert (gap["start"], gap["worst"], gap["end"]) == (losses[0], max(losses), losses[-1])
+    table = (world / "results" / "table.md").read_text(encoding="utf-8")
+    assert "Forgetting probe of Single-stage on replay: loss " in table
 
 
 def test_each_run_is_a_training_that_verifies_and_stage_1_keeps_the_transformer(world):
