@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from mergekit_audio.audio.corpus import Track, load_tracks
+from mergekit_audio.audio.corpus import Track
 from mergekit_audio.errors import DependencyError, InputError
+from mergekit_audio.pretrain.checks import culture_notes, load_corpora, require_apart
+from mergekit_audio.pretrain.groups import count_by_group
 from mergekit_audio.pretrain.heads import (
     FITTED_FOLDER,
     require_fitting_heads,
@@ -73,6 +75,8 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
     sources = {f"corpus.{name}": source for name, source in recipe.corpora().items()}
     if recipe.replay is not None:
         sources["replay"] = recipe.replay
+    tracks = load_corpora(sources, root)
+    require_apart(recipe, root, tracks)
     return TrainPlan(
         recipe=recipe,
         written=written,
@@ -83,8 +87,8 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         pending_teachers=pending,
         fitted=fitted,
         imported_heads=imported,
-        tracks={name: tuple(load_tracks(root / source)) for name, source in sources.items()},
-        notes=tuple(plan_notes(recipe, imported, pending)),
+        tracks=tracks,
+        notes=(*plan_notes(recipe, imported, pending), *culture_notes(recipe, root)),
     )
 
 
@@ -192,6 +196,9 @@ class TrainPlan:
             "train": list(stage.train),
             "trainable_tensors": len(chosen),
             "trainable_parameters": trainable,
+            "trainable_by_group": count_by_group(
+                self.recipe, {name: _count(self.shapes[name]) for name in chosen}
+            ),
             "frozen_parameters": sum(_count(shape) for shape in self.shapes.values()) - trainable,
             "steps": stage.steps,
             "warmup_steps": stage.warmup_steps,

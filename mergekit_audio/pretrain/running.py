@@ -21,6 +21,7 @@ from mergekit_audio.files import require_free, staged_file
 from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
 from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, corpus_places, prepare_audio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER
+from mergekit_audio.pretrain.notes import hour_notes
 from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.output import write_output
 from mergekit_audio.pretrain.planner import TrainPlan
@@ -124,6 +125,8 @@ def _begin(
 def _audio(plan: TrainPlan, work: Work, force: bool, progress: Progress) -> TrainingAudio:
     audio = prepare_audio(plan, progress)
     work.claim(_input_identity(plan, audio), anew=force)
+    for note in hour_notes(plan.recipe, audio.hours()):
+        progress(ProgressEvent("plan", 1, 1, f"warning: {note}"))
     return audio
 
 
