@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.weights._restricted_pickle import plain
+from mergekit_audio.weights._placeholder import plain
 
 Shapes = Mapping[str, tuple[int, ...]]
 

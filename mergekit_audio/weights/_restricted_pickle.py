@@ -1,21 +1,19 @@
 """Read a file of ``torch.save`` without running anything of it: tensors stay, objects become inert.
 
 Every name that the pickle asks for is looked up in this module's own tables. Settings objects
-(``argparse.Namespace``, ``omegaconf.*``, ``fairseq.*``) become :class:`Placeholder`; any name that
+(``argparse.Namespace``, ``omegaconf.*``, ``fairseq.*``) become placeholders; any name that
 is not in the tables ends the reading, and nothing is ever imported.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import mmap
 import pickle
 import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,18 @@ from typing import Any
 import numpy as np
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.weights._pickled_tensor import (
+    DAMAGED,
+    PickledStorage,
+    rebuild_parameter,
+    rebuild_tensor,
+)
+from mergekit_audio.weights._placeholder import Placeholder
 from mergekit_audio.weights.dtypes import STORED
 
 _ZIP_START = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_SEARCHED = 1 << 24
-_DAMAGED = "download or copy the file again"
 
 _STORAGE_DTYPES = {
     "FloatStorage": "float32",
@@ -80,7 +84,7 @@ _INERT = {
 
 
 def read_pickled(path: Path) -> Any:
-    """Return what a file of ``torch.save`` holds, tensors as :class:`PickledTensor`.
+    """Return what a file of ``torch.save`` holds, tensors as ``PickledTensor``.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def read_pickled(path: Path) -> Any:
         first = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{path}: damaged, or not a file of torch.save ({type(error).__name__}: {first})",
-            _DAMAGED,
+            DAMAGED,
         ) from error
 
 
@@ -123,118 +127,6 @@ def pickle_bytes(path: Path) -> bytes:
             return archive.read(_entry(archive, path))
     except (OSError, InputError, zipfile.BadZipFile, NotImplementedError, EOFError):
         return b""  # whoever reads the file says what is wrong with it
-
-
-@dataclass
-class PickledStorage:
-    """Numbers in the file: torch's name of their dtype, how many, and where they start (bytes)."""
-
-    path: Path
-    dtype: str
-    count: int
-    start: int = -1
-
-    def read(self) -> np.ndarray:
-        """Return the stored bits ``[count]``, mapped from the file; writing does not reach it."""
-        holder = np.dtype(STORED[self.dtype])
-        before = self.start % mmap.ALLOCATIONGRANULARITY
-        length = self.count * holder.itemsize
-        try:
-            with open(self.path, "rb") as stream:
-                region = mmap.mmap(
-                    stream.fileno(),
-                    before + length,
-                    access=mmap.ACCESS_COPY,
-                    offset=self.start - before,
-                )
-        except (OSError, ValueError) as error:  # ValueError: the file has become shorter
-            raise InputError(f"{self.path}: can't be read ({error})", _DAMAGED) from error
-        data = np.frombuffer(region, dtype=np.uint8, count=length, offset=before)
-        if self.start % holder.itemsize:
-            data = data.copy()
-        return data.view(holder)
-
-
-@dataclass(frozen=True)
-class PickledTensor:
-    """A strided view of a storage, in elements; its values are read when asked for."""
-
-    storage: PickledStorage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def dtype(self) -> str:
-        """The dtype by torch's name."""
-        return self.storage.dtype
-
-    def bits(self) -> np.ndarray:
-        """Return the stored bits in the tensor's shape, contiguous."""
-        flat = self.storage.read()
-        steps = tuple(step * flat.itemsize for step in self.stride)
-        view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
-        return np.ascontiguousarray(view).reshape(self.shape)
-
-
-class Placeholder:
-    """An object of a class that is not imported: what it was made of, and nothing else."""
-
-    global_name = ""
-
-    def __new__(cls, *arguments: Any, **named: Any) -> Placeholder:
-        """Keep the arguments."""
-        made = super().__new__(cls)
-        made.__dict__ = {"arguments": arguments, "named": named, "state": None, "items": {}}
-        made.__dict__["elements"] = []
-        return made
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """Do nothing more."""
-
-    def __setstate__(self, state: Any) -> None:
-        """Keep the state that the pickle holds."""
-        self.__dict__["state"] = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Keep an item of a dictionary's subclass."""
-        self.__dict__["items"][key] = value
-
-    def append(self, value: Any) -> None:
-        """Keep an element of a list's subclass."""
-        self.__dict__["elements"].append(value)
-
-    def extend(self, values: Iterable[Any]) -> None:
-        """Keep elements of a list's subclass."""
-        self.__dict__["elements"].extend(values)
-
-
-def plain(value: Any, depth: int = 24) -> Any:
-    """Return settings as plain values: dictionaries, lists, text and numbers.
-
-    ``argparse.Namespace`` gives its attributes, omegaconf's nodes what they hold; what is neither
-    is None.
-    """
-    if depth == 0 or value is None or isinstance(value, (str, int, float, bool)):
-        return value if depth else None
-    if isinstance(value, dict):
-        return {str(key): plain(each, depth - 1) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each, depth - 1) for each in value]
-    if not isinstance(value, Placeholder):
-        return None
-    state, found = value.__dict__["state"], value.__dict__["items"]
-    if isinstance(state, tuple) and len(state) == 2:  # attributes and slots
-        state = {**(state[0] or {}), **(state[1] or {})}
-    if isinstance(state, dict):
-        for content in ("_content", "_val"):  # omegaconf's containers and their leaves
-            if content in state:
-                return plain(state[content], depth - 1)
-        return plain({**found, **state}, depth - 1)
-    if found:
-        return plain(found, depth - 1)
-    arguments = value.__dict__["arguments"]
-    return plain(arguments[0], depth - 1) if len(arguments) == 1 else None  # an enum's value
 
 
 class _Callable:
@@ -268,9 +160,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a global name; nothing is imported."""
         if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _Callable(_rebuild_tensor)
+            return _Callable(rebuild_tensor)
         if module == "torch._utils" and name == "_rebuild_parameter":
-            return _Callable(_rebuild_parameter)
+            return _Callable(rebuild_parameter)
         if module == "torch" and name in _STORAGE_DTYPES:
             return _StorageType(_STORAGE_DTYPES[name])
         if (module, name) == ("collections", "OrderedDict"):
@@ -298,32 +190,6 @@ class _Unpickler(pickle.Unpickler):
         if len(identity) > 5 and identity[5] is not None:
             raise pickle.UnpicklingError("a view of a storage")
         return self._storages(str(key), kind.dtype, count)
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> PickledTensor:
-    shape, stride = _sizes(shape), _sizes(stride)
-    if not isinstance(storage, PickledStorage) or type(offset) is not int or offset < 0:
-        raise pickle.UnpicklingError("a tensor without a storage")
-    if len(shape) != len(stride):
-        raise pickle.UnpicklingError("a tensor with unequal numbers of sizes and strides")
-    if math.prod(shape):
-        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-        if last >= storage.count:
-            raise pickle.UnpicklingError("a tensor beyond its storage")
-    return PickledTensor(storage, offset, shape, stride)
-
-
-def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    if isinstance(value, Placeholder):  # torch.Size
-        value = value.__dict__["arguments"][0]
-    sizes = tuple(value)
-    if any(type(size) is not int or size < 0 for size in sizes):
-        raise pickle.UnpicklingError("sizes that are not whole numbers")
-    return sizes
 
 
 def _read_zip(path: Path) -> Any:
@@ -356,7 +222,7 @@ def _entry(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
             if info.compress_type == zipfile.ZIP_STORED:
                 return info
             break
-    raise InputError(f"{path}: not a file of torch.save", _DAMAGED)
+    raise InputError(f"{path}: not a file of torch.save", DAMAGED)
 
 
 def _data_start(stream: Any, entry: zipfile.ZipInfo) -> int:

@@ -12,12 +12,9 @@ import numpy as np
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_folder, write_json
 from mergekit_audio.weights._fairseq_config import PREPROCESSOR, config_of
-from mergekit_audio.weights._restricted_pickle import (
-    PickledTensor,
-    pickle_bytes,
-    plain,
-    read_pickled,
-)
+from mergekit_audio.weights._pickled_tensor import PickledTensor
+from mergekit_audio.weights._placeholder import plain
+from mergekit_audio.weights._restricted_pickle import pickle_bytes, read_pickled
 from mergekit_audio.weights.dtypes import is_floating, to_values
 from mergekit_audio.weights.shards import Entries
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
