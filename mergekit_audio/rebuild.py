@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from mergekit_audio.errors import Fault, RecipeError
+from mergekit_audio.errors import Fault, InputError, RecipeError
 from mergekit_audio.files import explain_os_errors
 from mergekit_audio.lock import (
     LOCK_NAME,
@@ -48,6 +48,7 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     """
     folder = Path(folder)
     lock = read_lock(folder)
+    _require_one_process(folder, lock)
     if differences := [*verify_recipe(lock), *verify_inputs(folder, lock, progress)]:
         return differences
     changes = _environment_changes(lock)
@@ -57,6 +58,17 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     differences = compare_outputs(_without_locks(lock.outputs), _without_locks(made.outputs))
     differences += _compare_inputs(lock.inputs, made.inputs)
     return sorted([*differences, *changes]) if differences else []
+
+
+def _require_one_process(folder: Path, lock: Lock) -> None:
+    """Raise ``InputError`` when many processes trained together: one has smaller steps."""
+    count = int(lock.environment.get("processes", "1"))
+    if count > 1:
+        raise InputError(
+            f"{folder}: trained by {count} processes together, and a rebuild runs in one",
+            f"train it again with as many (torchrun --nproc-per-node={count} -m mergekit_audio …) "
+            "into another output, and compare the two locks",
+        )
 
 
 def _without_locks(outputs: Mapping[str, str]) -> dict[str, str]:

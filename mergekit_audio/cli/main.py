@@ -101,6 +101,7 @@ app.command("verify", rich_help_panel="Release")(release.verify)
 def _run(words: Sequence[str], wants_traceback: bool) -> int:
     """Return the exit code of one command line; errors are written to stderr."""
     try:
+        _require_one_process(words)
         status = app(args=list(words), prog_name="cmerge", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
@@ -116,6 +117,16 @@ def _run(words: Sequence[str], wants_traceback: bool) -> int:
     if status == INTERRUPTED:
         return _interrupted()
     return status if isinstance(status, int) else DONE
+
+
+def _require_one_process(words: Sequence[str]) -> None:
+    """Raise ``UsageError`` when torchrun started many processes for what only one can do."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1" and not {"train-culture", "train-multi", "--help"} & set(words):
+        raise UsageError(
+            f"started as {count} processes, and only trainings run in more than one",
+            "leave out torchrun; train first with torchrun -m mergekit_audio train-culture …",
+        )
 
 
 def _interrupted() -> int:

@@ -88,6 +88,11 @@ class Clips(Dataset[Clip]):
         wave = self._wave(track, segment, start)
         return Clip(position, f"{source.name}/{track.track.id}", wave, codes)
 
+    def track(self, position: int) -> str:
+        """Return the name of a position's track, ``corpus/track id``."""
+        source = self.sources[int(self.order.sources[position])]
+        return f"{source.name}/{source.item(int(self.order.segments[position]))[0].track.id}"
+
     def wave(self, position: int) -> FloatArray:
         """Return the samples ``[S]`` of a position alone."""
         return self._wave(*self._crop(position)[1:])

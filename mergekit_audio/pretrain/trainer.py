@@ -20,7 +20,7 @@ from mergekit_audio.pretrain.forgetting import ForgettingProbe
 from mergekit_audio.pretrain.groups import clip_factor, gradient_norms
 from mergekit_audio.pretrain.guard import Guard
 from mergekit_audio.pretrain.objective import PretrainModel, device_name
-from mergekit_audio.pretrain.processes import Processes, backend_name
+from mergekit_audio.pretrain.processes import Processes, backend_name, clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, follow_peak
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog
@@ -208,6 +208,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _clip_grad_norm(self, model: Any) -> Any:
         if self.job.processes.count > 1:
             self._loss = self._total(self._loss)
+            self._tracks = self._tracks_of_all()
             self._require_finite_loss()
         norm = super()._clip_grad_norm(model)
         step = self.state.global_step + 1
@@ -293,6 +294,12 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             return value
         own = torch.tensor(value, dtype=torch.float64, device=self.args.device)
         return float(self._sum(own))
+
+    def _tracks_of_all(self) -> list[str]:
+        """Return the clips that all processes have in the step in hand."""
+        size = clips_per_step(self.job.arguments)
+        first = self.state.global_step * size
+        return [self.job.clips.track(position) for position in range(first, first + size)]
 
     def _require_finite_loss(self) -> None:
         step = self.state.global_step + 1

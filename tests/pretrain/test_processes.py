@@ -15,13 +15,15 @@ from pretraining import ARGUMENTS, make_project, make_recipe
 from safetensors.torch import load_file
 
 from mergekit_audio import pretrain
-from mergekit_audio.errors import DependencyError, InputError
+from mergekit_audio.cli.main import main
+from mergekit_audio.errors import DependencyError, InputError, UsageError
 from mergekit_audio.lock import read_lock
 from mergekit_audio.pretrain import processes
 from mergekit_audio.pretrain.objective import Objective
 from mergekit_audio.pretrain.processes import Processes, clips_per_step, joined
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import open_work
+from mergekit_audio.rebuild import rebuild
 
 FILES = (
     "model.safetensors",
@@ -138,6 +140,8 @@ def test_one_process_speaks_and_writes(project):
     assert len(list((root / "two" / "logs" / "adapt").glob("events.*"))) == 1
     assert not (root / "two.work").exists()
     assert read_lock(root / "two").environment["processes"] == "2"
+    with pytest.raises(InputError, match="two: trained by 2 processes together"):
+        rebuild(root / "two")
 
 
 def test_killed_in_both_stages_and_run_again(project):
@@ -208,6 +212,14 @@ def test_others_leave_what_all_found_to_the_main_process():
     left = Processes(1, 2).agreed(InputError("found nothing"))
     assert isinstance(left, SystemExit)
     assert left.code == InputError.exit_code
+
+
+def test_only_trainings_run_in_many_processes(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as left:
+        main(["sweep-lambda", "recipe.yaml"])
+    assert left.value.code == UsageError.exit_code
+    assert "started as 2 processes, and only trainings run in more" in capsys.readouterr().err
 
 
 def test_a_lost_process_is_told_from_a_bug():
