@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mergekit_audio.recipe.sweep import SweepRecipe
     from mergekit_audio.recipe.train import TrainRecipe
     from mergekit_audio.weights.checkpoint import Checkpoint
+    from mergekit_audio.weights.fairseq import import_fairseq
     from mergekit_audio.weights.inspect import inspect_checkpoint, inspect_geometry
     from mergekit_audio.weights.lora import Adapter, open_adapter
     from mergekit_audio.weights.statistics import Statistics, open_statistics
@@ -65,6 +66,7 @@ _API = {
     "check_load": "merge.check_load",
     "decode": "audio.decode",
     "extract": "merge.extract_lora",
+    "import_fairseq": "weights.fairseq",
     "inspect_checkpoint": "weights.inspect",
     "inspect_geometry": "weights.inspect",
     "load": "recipe.load",
@@ -106,6 +108,7 @@ __all__ = [
     "check_load",
     "decode",
     "extract",
+    "import_fairseq",
     "inspect_checkpoint",
     "inspect_geometry",
     "load",

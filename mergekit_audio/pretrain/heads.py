@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -150,6 +150,16 @@ def with_special_rows(
                 shapes[teacher.name] = own | {_TABLE: (codebooks, codes + before, final_size)}
         teachers.append(teacher)
     return recipe.model_copy(update={"teachers": teachers}), shapes
+
+
+def row_notes(written: TrainRecipe, recipe: TrainRecipe) -> Iterator[str]:
+    """Tell of the ``special_rows`` that the base's heads decided."""
+    for before, after in zip(written.teachers, recipe.teachers, strict=True):
+        if before != after:
+            yield (
+                f"{after.name}: the base's heads have rows before code 0: {_SPECIAL} is "
+                f"{getattr(after, _SPECIAL)}"
+            )
 
 
 def heads_file(base: Checkpoint) -> Path | None:

@@ -16,6 +16,7 @@ from mergekit_audio.pretrain.groups import count_by_group
 from mergekit_audio.pretrain.heads import (
     FITTED_FOLDER,
     require_fitting_heads,
+    row_notes,
     with_special_rows,
     with_warmup,
 )
@@ -88,7 +89,11 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         fitted=fitted,
         imported_heads=imported,
         tracks=tracks,
-        notes=(*plan_notes(recipe, imported, pending), *culture_notes(recipe, root)),
+        notes=(
+            *row_notes(written, recipe),
+            *plan_notes(recipe, imported, pending),
+            *culture_notes(recipe, root),
+        ),
     )
 
 

@@ -47,6 +47,10 @@ _FIXED: dict[str, Any] = {
     "sample_rate": 24000,
     "torch_dtype": "float32",
 }
+_NUMBERS = (
+    *("dropout", "attention_dropout", "activation_dropout", "dropout_input"),
+    *("encoder_layerdrop", "attention_relax"),
+)
 _HINT = "the file is not one of MERT's or HuBERT's pre-training, or it is of another variant"
 
 
@@ -100,6 +104,15 @@ def config_of(path: Path, content: Mapping[str, Any], shapes: Shapes) -> dict[st
     extractor = settings.get("extractor_mode", "default")
     if extractor not in ("default", "layer_norm"):
         faults.append(f"extractor_mode is {extractor!r}, expected 'default' or 'layer_norm'")
+    faults += [
+        f"{name} is {settings[name]!r}, expected a number"
+        for name in _NUMBERS
+        if not isinstance(settings.get(name, 0), (int, float))
+    ]
+    if not isinstance(settings.get("layer_norm_first", False), bool):
+        faults.append(
+            f"layer_norm_first is {settings['layer_norm_first']!r}, expected true or false"
+        )
     heads = settings["encoder_attention_heads"]
     if not isinstance(heads, int) or heads < 1 or hidden % heads:
         faults.append(f"encoder_attention_heads is {heads!r}, which does not divide {hidden}")

@@ -21,6 +21,10 @@ class Placeholder:
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """Do nothing more."""
 
+    def __repr__(self) -> str:
+        """Name the class."""
+        return f"<{self.global_name}>"
+
     def __setstate__(self, state: Any) -> None:
         """Keep the state that the pickle holds."""
         self.__dict__["state"] = state
@@ -42,19 +46,19 @@ def plain(value: Any, depth: int = 24) -> Any:
     """Return settings as plain values: dictionaries, lists, text and numbers.
 
     ``argparse.Namespace`` gives its attributes, omegaconf's nodes what they hold; what is neither
-    is None.
+    stays as it is, and what nests too deeply becomes None.
     """
     if depth == 0 or value is None or isinstance(value, (str, int, float, bool)):
         return value if depth else None
     if isinstance(value, dict):
-        return {str(key): plain(each, depth - 1) for key, each in value.items()}
+        return {str(key): plain(each, depth - 1) for key, each in dict.items(value)}
     if isinstance(value, (list, tuple)):
         return [plain(each, depth - 1) for each in value]
     if not isinstance(value, Placeholder):
-        return None
+        return value
     state, found = value.__dict__["state"], value.__dict__["items"]
-    if isinstance(state, tuple) and len(state) == 2:  # attributes and slots
-        state = {**(state[0] or {}), **(state[1] or {})}
+    if isinstance(state, tuple) and all(isinstance(part, (dict, type(None))) for part in state):
+        state = {name: each for part in state for name, each in (part or {}).items()}  # and slots
     if isinstance(state, dict):
         for content in ("_content", "_val"):  # omegaconf's containers and their leaves
             if content in state:
@@ -63,4 +67,4 @@ def plain(value: Any, depth: int = 24) -> Any:
     if found:
         return plain(found, depth - 1)
     arguments = value.__dict__["arguments"]
-    return plain(arguments[0], depth - 1) if len(arguments) == 1 else None  # an enum's value
+    return plain(arguments[0], depth - 1) if len(arguments) == 1 else value  # an enum's value

@@ -72,6 +72,7 @@ def test_a_fairseq_file_trains_is_exported_and_goes_on(root):
     assert plan.imported_heads == ("encodec", "cqt")
     assert plan.shapes["heads.encodec.label_embs"] == (2, 36, 8)
     assert plan.recipe.teachers[0].special_rows == 4
+    assert any(note.endswith("before code 0: special_rows is 4") for note in plan.notes)
     pretrain.run(plan, progress=events.append)
     out = root / "first"
     assert verify(out) == []

@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import make_mert_checkpoint
@@ -150,6 +151,8 @@ def test_unmapped_and_missing_tensors_are_all_listed(tmp_path, base):
         ({"encoder_embed_dim": 32}, "encoder_embed_dim is 32, expected 16"),
         ({"encoder_attention_heads": None}, "no encoder_attention_heads"),
         ({"encoder_attention_heads": 5}, "does not divide 16"),
+        ({"dropout": np.float64(0.1)}, "dropout is <numpy.*scalar>, expected a number"),
+        ({"layer_norm_first": "yes"}, "layer_norm_first is 'yes'"),
         ({"conv_feature_layers": "[(9,10,5)]"}, "asks for width 9"),
         ({"conv_feature_layers": "__import__('os').system('x')"}, "expected a list of"),
         ({"extractor_mode": "other"}, "extractor_mode is 'other'"),
