@@ -58,6 +58,8 @@ class Job:
         Does the work: ``run(loaded, plan, force=, progress=, command=, overrides=)``.
     finish
         What to say, from the output folder and the lock.
+    describe
+        The plan as JSON values, for ``--dry-run``; it may measure.
     preview
         A shorter form of ``as_dict()`` for people.
     check
@@ -77,6 +79,7 @@ class Job:
     plan: Callable[[LoadedRecipe], Any]
     run: Callable[..., Lock]
     finish: Callable[[Path, Lock], Finished]
+    describe: Callable[[Any], dict[str, Any]] = lambda plan: plan.as_dict()
     preview: Callable[[dict[str, Any]], dict[str, Any]] = lambda plan: plan
     check: Callable[[LoadedRecipe], None] = lambda loaded: None
     notes: Callable[[Any], Sequence[str]] = lambda plan: ()
@@ -106,7 +109,9 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
         progress(ProgressEvent("open inputs", 0, 1))
         plan = job.plan(loaded)
         progress(ProgressEvent("open inputs", 1, 1))
-        if not options.dry_run:
+        if options.dry_run:
+            value = job.describe(plan)
+        else:
             for note in job.notes(plan):
                 output.talk(f"note: {note}")
             lock = job.run(
@@ -119,7 +124,6 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
                 **job.settings,
             )
     if options.dry_run:
-        value = plan.as_dict()
         output.data(outline(job.preview(value)), value)
         if _occupied(target) and not options.force:
             output.talk(f"{shown(target)} exists: without --force this command would stop")

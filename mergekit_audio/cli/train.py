@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def _job(command: str, check: Any) -> Job:
-    return Job(command, "train", _plan, _run, _finish, check=check)
+    return Job(command, "train", _plan, _run, _finish, describe=_described, check=check)
+
+
+def _described(plan: Any) -> dict[str, Any]:
+    """Return the plan and what it costs on this device, from a few measured steps."""
+    from mergekit_audio.pretrain.estimate import estimate
+
+    return {**plan.as_dict(), "estimate": estimate(plan)}
 
 
 def _one_culture(loaded: LoadedRecipe) -> None:
