@@ -122,7 +122,8 @@ class TrainArguments(Strict):
     batch_size: int = Field(default=4, gt=0)
     """Clips of a micro-batch."""
     gradient_accumulation_steps: int = Field(default=8, gt=0)
-    """Micro-batches of an optimiser step."""
+    """Micro-batches of an optimiser step in each process: N processes under torchrun make N times
+    as many, so divide this by N to keep a recipe's batch."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16 and fp16 run under autocast; fp16 needs a GPU."""
     crop_s: Positive = 5.0
