@@ -106,9 +106,9 @@ def read_pickled(path: Path) -> Any:
             f"{path}: can't be read ({error.strerror or error})",
             "check the file and its permissions",
         ) from error
-    except (InputError, MemoryError):
+    except InputError:
         raise
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle can raise anything, MemoryError too
         first = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{path}: damaged, or not a file of torch.save ({type(error).__name__}: {first})",
