@@ -32,7 +32,6 @@ from mergekit_audio.teachers.base import OpenTeacher
 BUDGET_S = 15.0
 _STAND_IN_WIDTH = 512  # eight codebooks' projections to 64 numbers, as MERT-95M's
 _CODEBOOKS = 8
-_WARM_UP_S, _FRAMES_A_SECOND = 0.5, 75
 _FLOAT_BYTES, _CODE_BYTES, _SAMPLE_BYTES = 4, 2, 2
 _GB = 1e9
 
@@ -152,9 +151,7 @@ def _measure(plan: TrainPlan, stage: Stage, model: PretrainModel, budget_s: floa
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
     device = next(model.parameters()).device
-    spans_s = 2 * arguments.masking.mask_length / _FRAMES_A_SECOND
-    short_s = min(arguments.crop_s, max(_WARM_UP_S, spans_s))
-    _micro_batch(plan, model, 1, short_s)  # what only the first one costs is not measured
+    _micro_batch(plan, model, 1)  # what only the first one costs is not measured
     optimizer.zero_grad()
     with peak_memory(device) as idle:
         pass
@@ -179,13 +176,11 @@ def _measure(plan: TrainPlan, stage: Stage, model: PretrainModel, budget_s: floa
     return _Measured(seconds * share * micro_batches + update, memory, clips)
 
 
-def _micro_batch(
-    plan: TrainPlan, model: PretrainModel, clips: int, crop_s: float | None = None
-) -> float:
+def _micro_batch(plan: TrainPlan, model: PretrainModel, clips: int) -> float:
     """Return the seconds of one micro-batch, forward and backward, targets of crops included."""
     recipe = plan.recipe
     arguments = recipe.arguments
-    samples = round((crop_s or arguments.crop_s) * recipe.backbone.sample_rate_hz)
+    samples = round(arguments.crop_s * recipe.backbone.sample_rate_hz)
     frames = recipe.backbone.frame_count(samples)
     device = next(model.parameters()).device
     wave = (0.1 * torch.randn(clips, samples)).to(device)
