@@ -173,9 +173,8 @@ def test_rollbacks_end(tmp_path, monkeypatch):
         pretrain.run(pretrain.plan(recipe, root))
 
 
-def test_no_checkpoint_of_a_high_loss_is_written(tmp_path):
+def test_a_rising_loss_stops_a_run_by_the_rule(tmp_path):
     root = make_project(tmp_path)
-    # every step after the first is high, and never diverges
     rule = {"factor": 1.0000001, "steps": 1, "window": 1}
     recipe = make_recipe(arguments={"divergence": rule})
     with pytest.raises(InputError, match="running median"):
@@ -186,8 +185,6 @@ def test_a_full_disk_never_costs_the_last_good_checkpoint(tmp_path, monkeypatch)
     """ENOSPC in the middle of the second checkpoint: the first stays, and the bits are the same."""
     root = make_project(tmp_path)
     pretrain.run(pretrain.plan(make_recipe(), root), output=root / "whole")
-    stage = make_recipe().stages[1].model_copy(update={"steps": 5})
-    assert stage.steps == 5
     whole = trainer._save
 
     def full(path, value):
