@@ -37,7 +37,7 @@ class ModelEntry(Strict):
 
 
 class LayerRange(Strict):
-    """Layers `first` to `last` (both are in) of a model's main stack; `[0, 5]` is the short form."""
+    """Layers `first` to `last` (both are in) of a model's main stack; `[0, 5]` in short."""
 
     first: int = Field(ge=0)
     """The first layer."""
