@@ -16,8 +16,8 @@ class Operand(Protocol):
 
     shape: tuple[int, ...]
 
-    def read(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Put the flat values ``start`` to ``stop`` into ``out``, float64."""
+    def read(self, start: int, stop: int, out: np.ndarray, step: int = 1) -> None:
+        """Put every ``step``-th of the flat values ``start`` to ``stop`` into ``out``, float64."""
         ...
 
 
@@ -29,9 +29,9 @@ class Stored:
         self._dtype = checkpoint.index[name].dtype
         self._flat = checkpoint.bits(name).reshape(-1)
 
-    def read(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Put the flat values ``start`` to ``stop`` into ``out``, float64."""
-        bits = self._flat[start:stop]
+    def read(self, start: int, stop: int, out: np.ndarray, step: int = 1) -> None:
+        """Put every ``step``-th of the flat values ``start`` to ``stop`` into ``out``, float64."""
+        bits = self._flat[start:stop:step]
         if self._dtype in ("float32", "float64", "float16"):
             np.copyto(out, bits)
         else:
@@ -45,9 +45,9 @@ class InMemory:
         self.shape: tuple[int, ...] = values.shape
         self.values = values
 
-    def read(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Put the flat values ``start`` to ``stop`` into ``out``, float64."""
-        out[...] = self.values.reshape(-1)[start:stop]
+    def read(self, start: int, stop: int, out: np.ndarray, step: int = 1) -> None:
+        """Put every ``step``-th of the flat values ``start`` to ``stop`` into ``out``, float64."""
+        out[...] = self.values.reshape(-1)[start:stop:step]
 
 
 def whole(operand: Operand) -> np.ndarray:

@@ -117,6 +117,13 @@ class UnitSlices:
         for place in range(start, stop, step):
             yield self._group(place, min(place + step, stop))
 
+    def sampled(self, step: int) -> Iterator[TensorGroup]:
+        """Yield every ``step``-th element, from the first, flat and without statistics."""
+        stop = math.prod(self.shape)
+        for place in range(0, stop, step * SLICE_ELEMENTS):
+            block = self._read(place, min(place + step * SLICE_ELEMENTS, stop), step)
+            yield self._group_of(block, place, (block.shape[1],), {})
+
     def _step(self) -> int:
         granularity = self.unit.row.method.granularity
         if granularity == "element":
@@ -127,12 +134,25 @@ class UnitSlices:
         return max(1, SLICE_ELEMENTS // per_row) * per_row
 
     def _group(self, start: int, stop: int) -> TensorGroup:
-        block = np.empty((1 + len(self.models), stop - start))
+        shape = self._slice_shape(start, stop)
+        statistics = self._cut_statistics(start, stop, shape)
+        return self._group_of(self._read(start, stop), start, shape, statistics)
+
+    def _read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        block = np.empty((1 + len(self.models), len(range(start, stop, step))))
         for operand, out in zip((self.base, *self.models), block, strict=True):
-            operand.read(start, stop, out)
+            operand.read(start, stop, out, step)
         if self._checks and not np.isfinite(block).all():
             raise_nonfinite(self.plan)
-        shape = self._slice_shape(start, stop)
+        return block
+
+    def _group_of(
+        self,
+        block: np.ndarray,
+        start: int,
+        shape: tuple[int, ...],
+        statistics: Mapping[str, np.ndarray],
+    ) -> TensorGroup:
         group = TensorGroup(
             name=self.name,
             base=block[0].reshape(shape),
@@ -143,7 +163,7 @@ class UnitSlices:
             layer=self.layer,
             survey=self.survey,
             model_survey=self.model_survey,
-            statistics=self._cut_statistics(start, stop, shape),
+            statistics=statistics,
             weights=self._weights,
             parameters=self._parameters,
             labels=self._labels,

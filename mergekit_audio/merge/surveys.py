@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,6 +70,7 @@ class _Tensors:
     def __init__(self, plan: MergePlan, units: Sequence[Unit], progress: Progress) -> None:
         self._plan, self._progress = plan, progress
         self._units = sorted(units, key=lambda unit: unit.row.name)
+        self.size = sum(math.prod(unit.row.shape) for unit in units)
 
     def map(self, function: Callable[[Slices], T]) -> list[T]:
         """Return ``function`` of each tensor, in their order; computed on all cores."""

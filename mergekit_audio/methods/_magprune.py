@@ -96,26 +96,27 @@ def _probabilities(xp: ModuleType, rows: Array, density: float, epsilon: float) 
     order = _order(xp, rows)
     by_rank = xp.linspace(density - epsilon, density + epsilon, size, dtype=xp.float64)
     if isinstance(rows, np.ndarray):
-        order += np.arange(0, rows.size, size)[:, None]
         chance = np.empty(rows.size)
-        chance[order.reshape(-1)] = np.broadcast_to(by_rank, rows.shape).reshape(-1)
+        chance[order] = by_rank
         return chance.reshape(rows.shape)
-    chance = xp.empty_like(rows, dtype=xp.float64)
-    return chance.scatter_(1, order, by_rank.to(rows.device).expand(rows.shape))
+    chance = xp.empty(rows.numel(), dtype=xp.float64, device=rows.device)
+    chance[order] = by_rank.to(rows.device).expand(rows.shape)
+    return chance.reshape(rows.shape)
 
 
 def _order(xp: ModuleType, rows: Array) -> Array:
-    """Return where the smallest, second smallest … of each row are: a sort of value and place.
+    """Return the flat places of each row's smallest, second smallest …: a sort of value, place.
 
     The keys differ all, so that the order of equals is the same on any processor.
     """
-    bits = rows.view(np.int32) if isinstance(rows, np.ndarray) else rows.view(xp.int32)
-    places = xp.arange(rows.shape[1], dtype=xp.int64)
-    if not isinstance(rows, np.ndarray):
-        places = places.to(rows.device)
-    keys = xp.astype(bits, xp.int64)
-    keys <<= _INDEX_BITS
-    keys |= places
-    order = xp.sort(keys, axis=-1)
-    order &= 2**_INDEX_BITS - 1
-    return order
+    if isinstance(rows, np.ndarray):
+        keys = rows.view(np.int32).astype(np.int64)
+        keys <<= _INDEX_BITS
+        keys |= np.arange(rows.size).reshape(rows.shape)
+        keys.sort(axis=-1)
+    else:
+        keys = xp.astype(rows.view(xp.int32), xp.int64) << _INDEX_BITS
+        keys |= xp.arange(rows.numel(), dtype=xp.int64).to(rows.device).reshape(rows.shape)
+        keys = xp.sort(keys, axis=-1)
+    keys &= 2**_INDEX_BITS - 1
+    return keys

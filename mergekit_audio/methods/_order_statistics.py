@@ -17,7 +17,7 @@ _SAMPLE = 1 << 20  # values of each model that the first guess is made from
 _MARGIN = 6.0  # standard deviations of the guess on each side
 _WIDENING = 8.0  # of the margin after a miss
 
-Scores = Callable[[TensorGroup], Array]
+Scores = Callable[[TensorGroup], Array | Sequence[Array]]
 """From a slice to its values, float64, shape ``[K, …]``, as many as elements or fewer."""
 Ranks = Callable[[int, int], Sequence[Sequence[int]]]
 """From (number of models, number of values of each) to the ranks of each model."""
@@ -45,7 +45,12 @@ class _Count:
 
 
 def order_statistics(
-    tensors: Tensors, scores: Scores, ranks: Ranks, sample: int = _SAMPLE
+    tensors: Tensors,
+    scores: Scores,
+    ranks: Ranks,
+    sample: int = _SAMPLE,
+    *,
+    elementwise: bool = False,
 ) -> list[list[float]]:
     """Return for each model its values of certain ranks over all tensors; rank 0 is the smallest.
 
@@ -65,10 +70,12 @@ def order_statistics(
         of values less 1. Not called, and the result is empty, where there is no value.
     sample
         About how many values of each model the guess is made from.
+    elementwise
+        Each element has a value that depends on nothing else: a sample is read by itself.
     """
-    elements = sum(tensors.map(lambda slices: math.prod(slices.shape)))
-    stride = max(1, elements // sample) | 1
-    read = [each for each in tensors.map(partial(_sampled, scores=scores, stride=stride)) if each]
+    stride = max(1, tensors.size // sample) | 1
+    sampled = partial(_sampled, scores=scores, stride=stride, elementwise=elementwise)
+    read = [each for each in tensors.map(sampled) if each]
     total = sum(size for size, _ in read)
     if not total:
         return []
@@ -109,13 +116,18 @@ def _resolved(bracket: _Bracket, count: _Count) -> float | _Bracket:
     return dataclasses.replace(bracket, low=bracket.high, high=math.inf, margin=margin)
 
 
-def _sampled(slices: Slices, scores: Scores, stride: int) -> tuple[int, np.ndarray] | None:
+def _sampled(
+    slices: Slices, scores: Scores, stride: int, elementwise: bool
+) -> tuple[int, np.ndarray] | None:
     """Return how many values a tensor has and every ``stride``-th, shape ``[K, …]``."""
+    if elementwise:
+        parts = [np.stack(_rows(scores(group))) for group in slices.sampled(stride)]
+        return (math.prod(slices.shape), np.concatenate(parts, axis=1)) if parts else None
     size, parts = 0, []
     for group in slices:
-        values = _flat(scores(group))
-        size += values.shape[1]
-        parts.append(values[:, -group.start % stride :: stride].copy())
+        values = _rows(scores(group))
+        size += values[0].size
+        parts.append(np.stack([row[-group.start % stride :: stride] for row in values]))
     return (size, np.concatenate(parts, axis=1)) if parts else None
 
 
@@ -123,17 +135,17 @@ def _counted(slices: Slices, scores: Scores, brackets: Sequence[_Bracket]) -> li
     """Return the counts of one tensor for each bracket."""
     counts: list[list[_Count]] = [[] for _ in brackets]
     for group in slices:
-        values = _flat(scores(group))
+        values = _rows(scores(group))
         for place, bracket in enumerate(brackets):
             own, low, high = values[bracket.model], bracket.low, bracket.high
-            counts[place].append(
-                _Count(
-                    int(np.count_nonzero(own < low)),
-                    int(np.count_nonzero(own == low)),
-                    int(np.count_nonzero(own == high)) if high != low else 0,
-                    own[(own > low) & (own < high)],
-                )
-            )
+            below = int(np.count_nonzero(own < low))
+            to_low, inside = own <= low, own < high
+            at_low = int(np.count_nonzero(to_low)) - below
+            at_high = 0
+            if high != low:
+                at_high = int(np.count_nonzero(own <= high)) - int(np.count_nonzero(inside))
+            inside &= ~to_low
+            counts[place].append(_Count(below, at_low, at_high, own[inside]))
     return [_together(each) for each in counts]
 
 
@@ -157,6 +169,5 @@ def _guess(sample: np.ndarray, bracket: _Bracket, total: int) -> _Bracket:
     return dataclasses.replace(bracket, low=max(low, bracket.low), high=min(high, bracket.high))
 
 
-def _flat(values: Array) -> np.ndarray:
-    array = to_numpy(values)
-    return array.reshape(array.shape[0], -1)
+def _rows(values: Array | Sequence[Array]) -> list[np.ndarray]:
+    return [to_numpy(each).reshape(-1) for each in values]

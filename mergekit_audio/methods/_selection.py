@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +16,7 @@ from mergekit_audio.methods._radix import Counts, Keys, Threshold, thresholds
 from mergekit_audio.methods.base import Array, Slices, TensorGroup, Tensors
 
 _ALL = sys.maxsize
-_HELD_VALUES = 2**20  # of one tensor: 4 MiB; a larger one is read again instead
+_HELD_VALUES = 2**18  # of one key of a tensor: 1 MiB; a larger one is read again instead
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,15 @@ def magnitude(xp: ModuleType, tau: Array) -> Array:
 
 def magnitudes(group: TensorGroup) -> Iterator[Array]:
     """Yield abs(τᵢ) of each model, flat, rounded to float32."""
-    for tau in flat_task_vectors(group):
-        yield magnitude(group.xp, tau)
+    if not isinstance(group.base, np.ndarray):
+        for tau in flat_task_vectors(group):
+            yield magnitude(group.xp, tau)
+        return
+    base = group.base.reshape(-1)
+    for model in group.models.reshape(len(group.weights), -1):
+        values = np.empty(base.shape, np.float32)
+        np.subtract(model, base, out=values, casting="same_kind")  # in float64, then rounded
+        yield np.abs(values, out=values)
 
 
 def largest_of_tensor(
@@ -77,6 +84,8 @@ def largest_of_tensor(
         Of the first slice: for each key how many elements to choose, once or several times.
     """
     size = math.prod(slices.shape)
+    if size > _HELD_VALUES:
+        return _in_order(slices, keys, counts, size)
     held: list[list[Array]] = []
     wanted: Sequence[Sequence[int]] = []
     xp: ModuleType = np
@@ -84,8 +93,6 @@ def largest_of_tensor(
         values = list(keys(group))
         if not held:
             wanted, held, xp = counts(group), [[] for _ in values], group.xp
-        if size * len(values) > _HELD_VALUES:
-            return _in_order(slices, keys, wanted)
         for parts, each in zip(held, values, strict=True):
             parts.append(each)
     return [
@@ -98,8 +105,8 @@ def largest_of_model(
 ) -> list[list[Cut]]:
     """Return for each key and each of its counts the cut over all elements of a model.
 
-    All that equal the smallest chosen one are chosen, too. Reads the model twice and holds none
-    of it.
+    All that equal the smallest chosen one are chosen, too. Reads a sample of the model, then all
+    of it, and holds little.
 
     Parameters
     ----------
@@ -112,7 +119,7 @@ def largest_of_model(
     counts
         Of the tensors' notes and the number of elements: for each key how many to choose.
     """
-    found = thresholds(tensors.map, keys, note, counts)
+    found = thresholds(tensors.map, keys, note, counts, tensors.size)
     return [[_cut(each) for each in row] for row in found]
 
 
@@ -123,7 +130,19 @@ def _trivial(count: int, size: int) -> Cut | None:
 
 
 def _cut(threshold: Threshold) -> Cut:
+    """Return the cut with all that equal the smallest chosen element."""
     return _trivial(threshold.wanted, threshold.size) or Cut(threshold.value)
+
+
+def _exact_cut(threshold: Threshold) -> Cut | None:
+    """Return the cut with the first of equals; None where their places are not known."""
+    trivial = _trivial(threshold.wanted, threshold.size)
+    missing = threshold.wanted - threshold.greater
+    if trivial or missing == threshold.equal:
+        return trivial or Cut(threshold.value)
+    if threshold.places is None:
+        return None
+    return Cut(threshold.value, int(threshold.places[missing - 1]))
 
 
 def _cuts_of_held(
@@ -133,10 +152,11 @@ def _cuts_of_held(
     if all(_trivial(count, size) for count in counts):
         return [_trivial(count, size) or EVERYTHING for count in counts]
     values = parts[0] if len(parts) == 1 else xp.concat(parts)
-    return [_trivial(count, size) or _cut_of_held(xp, values, count) for count in counts]
+    return [_trivial(count, size) or cut_of_held(xp, values, count) for count in counts]
 
 
-def _cut_of_held(xp: ModuleType, values: Array, count: int) -> Cut:
+def cut_of_held(xp: ModuleType, values: Array, count: int) -> Cut:
+    """Return the cut of the ``count`` largest (1 or more) of values that are in memory."""
     value = kth_largest(values, count)
     missing = count - int(xp.count_nonzero(values > value))
     equal = values == value
@@ -145,27 +165,36 @@ def _cut_of_held(xp: ModuleType, values: Array, count: int) -> Cut:
     return Cut(value, int(xp.nonzero(equal)[0][missing - 1]))
 
 
-def _in_order(slices: Slices, keys: Keys, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
-    """Return cuts of a large tensor; another reading where equals must be told apart."""
+def _in_order(
+    slices: Slices,
+    keys: Keys,
+    counts: Callable[[TensorGroup], Sequence[Sequence[int]]],
+    size: int,
+) -> list[list[Cut]]:
+    """Return cuts of a large tensor; another reading where many equals must be told apart."""
     found = thresholds(
-        lambda function: [function(slices)], keys, lambda group: None, lambda notes, size: counts
+        lambda function: [function(slices)],
+        keys,
+        counts,
+        lambda noted, size: noted[0],
+        size,
+        places=True,
     )
-    cuts = [[_cut(each) for each in row] for row in found]
+    cuts = [[_exact_cut(each) for each in row] for row in found]
     missing = {
-        (j, c): each.wanted - each.greater
-        for j, row in enumerate(found)
-        for c, each in enumerate(row)
-        if 0 < each.wanted < each.size and each.wanted - each.greater < each.equal
+        (j, c): found[j][c].wanted - found[j][c].greater
+        for j, row in enumerate(cuts)
+        for c, cut in enumerate(row)
+        if cut is None
     }
-    if not missing:
-        return cuts
-    for group in slices:
-        for j, values in enumerate(keys(group)):
-            for c, cut in enumerate(cuts[j]):
-                if missing.get((j, c), 0) > 0:
-                    places = to_numpy(group.xp.nonzero(values == cut.value)[0])
-                    if places.size >= missing[j, c]:
-                        last = group.start + int(places[missing[j, c] - 1])
-                        cuts[j][c] = replace(cut, last=last)
-                    missing[j, c] -= places.size
-    return cuts
+    if missing:
+        for group in slices:
+            for j, values in enumerate(keys(group)):
+                for c, threshold in enumerate(found[j]):
+                    if missing.get((j, c), 0) > 0:
+                        places = to_numpy(group.xp.nonzero(values == threshold.value)[0])
+                        if places.size >= missing[j, c]:
+                            last = group.start + int(places[missing[j, c] - 1])
+                            cuts[j][c] = Cut(threshold.value, last)
+                        missing[j, c] -= places.size
+    return [[cut for cut in row if cut is not None] for row in cuts]

@@ -122,9 +122,18 @@ class Slices(Protocol):
 
     def __iter__(self) -> Iterator[TensorGroup]: ...
 
+    def sampled(self, step: int) -> Iterator[TensorGroup]:
+        """Yield every ``step``-th element, from the first, flat and without statistics."""
+        ...
+
 
 class Tensors(Protocol):
-    """All tensors that one method merges, sorted by canonical name."""
+    """All tensors that one method merges, sorted by canonical name.
+
+    ``size`` is the number of their elements.
+    """
+
+    size: int
 
     def map(self, function: Callable[[Slices], T]) -> list[T]:
         """Return ``function`` of each tensor, in their order; computed on all cores."""

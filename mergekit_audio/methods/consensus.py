@@ -42,7 +42,7 @@ class Consensus(TallMethod):
         """Return Δ, float64, shape ``[*S]``."""
         xp = group.xp
         merged, masks = self.merged_and_masks(group, range(len(group.weights)))
-        count = xp.zeros_like(merged)
-        for mask in masks:
-            count = count + xp.astype(mask, xp.float64)
+        count = xp.astype(masks[0], xp.int32)
+        for mask in masks[1:]:
+            count += mask
         return xp.where(count >= self.minimum_count, merged, 0.0)

@@ -9,6 +9,8 @@ from pydantic import Field
 from mergekit_audio.methods._task_vectors import weighted_task_vectors
 from mergekit_audio.methods.base import Array, MergeMethod, TensorGroup, Tensors
 
+_FAR = 1 << 40  # so that a sample is a tensor's first element alone
+
 
 class LocalizeAndStitch(MergeMethod):
     """Δ = Σᵢ mᵢ tᵢ / Σᵢ mᵢ, mᵢ = [abs(tᵢ) among the model's ``density`` largest], tᵢ = wᵢ τᵢ.
@@ -39,23 +41,31 @@ class LocalizeAndStitch(MergeMethod):
             tensors,
             _magnitudes,
             lambda _, size: [[size - max(1, int(density * size))] for density in densities],
+            elementwise=True,
         )
         return [smallest for (smallest,) in found]
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ, float64, shape ``[*S]``."""
+        from mergekit_audio.methods._consensus import sums_where
+
         xp, vectors = group.xp, weighted_task_vectors(group)
-        total, count = xp.zeros_like(group.base), xp.zeros_like(group.base)
+        total = xp.zeros_like(group.base)
+        masks = []
         for i, threshold in enumerate(group.model_survey):
             own = vectors[i, ...]
-            chosen = (xp.abs(own) >= threshold) & (own != 0)
-            total = total + xp.where(chosen, own, 0.0)
-            count = count + xp.astype(chosen, xp.float64)
-        return total / xp.where(count > 0, count, 1.0)
+            chosen = xp.abs(own) >= threshold
+            chosen &= own != 0
+            total += own * chosen
+            masks.append(chosen)
+        total /= sums_where(xp, masks, [1.0] * len(masks), lambda sums: sums + (sums == 0))
+        return total
 
     def _densities(self, tensors: Tensors) -> list[float]:
         found = tensors.map(
-            lambda slices: next((group.values("density", self.density) for group in slices), [])
+            lambda slices: next(
+                (group.values("density", self.density) for group in slices.sampled(_FAR)), []
+            )
         )
         return max(found, key=len, default=[])
 

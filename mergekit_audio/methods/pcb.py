@@ -12,7 +12,7 @@ from mergekit_audio.methods.base import Array, MergeMethod, TensorGroup, Tensors
 from mergekit_audio.methods.ops import weighted_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _TAIL = 1e-4
 _SMALLEST_SUM = 1e-12
@@ -51,12 +51,15 @@ class Pcb(MergeMethod):
         """Return the ends of all models' magnitudes and balances; None: nothing to merge."""
         from mergekit_audio.methods._order_statistics import order_statistics
 
-        magnitudes = order_statistics(tensors, _magnitudes, _tails)
+        magnitudes = order_statistics(tensors, _magnitudes, _tails, elementwise=True)
         if not magnitudes:
             return None
         ranges = _Ranges(magnitudes)
         balances = order_statistics(
-            tensors, lambda group: _balances(group, ranges)[1], self._upper_part
+            tensors,
+            lambda group: [balance for _, balance in _balances(group, ranges)],
+            self._upper_part,
+            elementwise=True,
         )
         return _Ranges(magnitudes, balances)
 
@@ -65,16 +68,20 @@ class Pcb(MergeMethod):
         xp, ranges = group.xp, group.model_survey
         if ranges is None:
             return xp.zeros_like(group.base)
-        clipped, balances = _balances(group, ranges)
         total, scores = xp.zeros_like(group.base), xp.zeros_like(group.base)
-        for i, (low, high) in enumerate(ranges.balances):
+        pairs = zip(_balances(group, ranges), ranges.balances, strict=True)
+        for (clipped, balance), (low, high) in pairs:
             if high > low:
-                score = (xp.clip(balances[i, ...], low, high) - low) / (high - low)
+                score = xp.clip(balance, low, high)
+                score -= low
+                score /= high - low
             else:
-                score = xp.astype(balances[i, ...] >= high, xp.float64)
-            total = total + score * clipped[i, ...]
-            scores = scores + score
-        return total / xp.maximum(scores, xp.full_like(scores, _SMALLEST_SUM))
+                score = xp.astype(balance >= high, xp.float64)
+            scores += score
+            score *= clipped
+            total += score
+        total /= xp.maximum(scores, xp.full_like(scores, _SMALLEST_SUM))
+        return total
 
     def _upper_part(self, models: int, size: int) -> list[tuple[int, int]]:
         """Return the ranks of the smallest and largest balance that scores."""
@@ -86,19 +93,22 @@ def _magnitudes(group: TensorGroup) -> Array:
     return group.xp.abs(weighted_task_vectors(group))
 
 
-def _balances(group: TensorGroup, ranges: _Ranges) -> tuple[Array, Array]:
-    """Return cᵢ and bᵢ, both of shape ``[K, *S]``."""
+def _balances(group: TensorGroup, ranges: _Ranges) -> Iterator[tuple[Array, Array]]:
+    """Yield cᵢ and bᵢ of each model, both of shape ``[*S]``."""
     xp, vectors = group.xp, weighted_task_vectors(group)
     count = vectors.shape[0]
     total = weighted_sum(vectors, [1.0] * count)
-    clipped, balances = [], []
     for i, (low, high) in enumerate(ranges.magnitudes):
         own = vectors[i, ...]
         magnitude = xp.clip(xp.abs(own), low, high)
-        share = (magnitude - low) / (high - low if high > low else 1.0)
-        clipped.append(xp.sign(own) * magnitude)
-        balances.append(xp.exp(count * share * share) * xp.tanh(own * total))
-    return xp.stack(clipped), xp.stack(balances)
+        share = magnitude - low
+        share /= high - low if high > low else 1.0
+        grown = share * count
+        grown *= share
+        balance = xp.exp(grown)
+        balance *= xp.tanh(own * total)
+        magnitude *= xp.sign(own)
+        yield magnitude, balance
 
 
 def _tails(models: int, size: int) -> list[tuple[int, int]]:

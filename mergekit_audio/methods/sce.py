@@ -25,14 +25,14 @@ class Sce(MergeMethod):
 
     def survey(self, slices: Slices, model_survey: Any) -> Any:
         """Return where the variance is large enough, and η₁ … η_K of the tensor."""
-        from mergekit_audio.methods._variance import coefficients, variance_cut
+        from mergekit_audio.methods._variance import choose, coefficients
 
-        cut = variance_cut(slices, self.select_topk)
-        return cut, coefficients(slices, cut)
+        chosen = choose(slices, self.select_topk)
+        return chosen, coefficients(slices, chosen)
 
     def merge_tensor(self, group: TensorGroup) -> Array:
         """Return Δ, float64, shape ``[*S]``."""
         from mergekit_audio.methods._variance import fused
 
-        cut, shares = group.survey
-        return fused(group, cut, shares).reshape(group.base.shape)
+        chosen, shares = group.survey
+        return fused(group, chosen, shares).reshape(group.base.shape)

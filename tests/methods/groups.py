@@ -99,6 +99,13 @@ class _Slices:
                 flat[start : start + self.size], models[:, start : start + self.size], start
             )
 
+    def sampled(self, step):
+        group, count = self.group, len(self.group.weights)
+        models = group.models.reshape(count, -1)[:, ::step]
+        yield dataclasses.replace(
+            group, base=group.base.reshape(-1)[::step], models=models, shape=self.shape
+        )
+
     def _cut(self, base, models, start):
         group = self.group
         statistics = {
@@ -121,6 +128,7 @@ def _cut_statistic(array, shape, base, start):
 class _Tensors:
     def __init__(self, slices):
         self.slices = slices
+        self.size = sum(math.prod(each.shape) for each in slices)
 
     def map(self, function):
         return [function(each) for each in self.slices]

@@ -24,6 +24,7 @@ class Pieces:
 class Pile:
     def __init__(self, *pieces):
         self.pieces = pieces
+        self.size = sum(each.shape[0] for each in pieces)
 
     def map(self, function):
         return [function(each) for each in self.pieces]

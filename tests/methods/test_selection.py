@@ -5,6 +5,7 @@ import pytest
 from groups import in_library, make_group, merge_tensors
 
 from mergekit_audio.methods import _radix, _selection
+from mergekit_audio.methods._arrays import kth_largest
 from mergekit_audio.methods._selection import Cut, largest_of_model, largest_of_tensor
 from mergekit_audio.methods.base import MergeMethod
 
@@ -68,7 +69,7 @@ def test_chooses_as_many_of_a_tensor_as_asked_the_first_among_equals(
     kind, held, library, monkeypatch
 ):
     monkeypatch.setattr(_selection, "_HELD_VALUES", held)
-    monkeypatch.setattr(_radix, "_SAMPLED_SLICE", 32)
+    monkeypatch.setattr(_radix, "_SAMPLE_SHARE", 2)
     monkeypatch.setattr(_radix, "_HELD_CODES", 50)
     values = VALUES[kind](np.random.default_rng(3), 500)
     keys = np.abs(values).astype(np.float32)
@@ -85,7 +86,7 @@ def test_chooses_as_many_of_a_tensor_as_asked_the_first_among_equals(
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("kind", VALUES)
 def test_chooses_of_a_whole_model_with_all_equals(kind, library, monkeypatch):
-    monkeypatch.setattr(_radix, "_SAMPLED_SLICE", 32)
+    monkeypatch.setattr(_radix, "_SAMPLE_SHARE", 2)
     random = np.random.default_rng(4)
     values = {
         name: VALUES[kind](random, size) for name, size in zip("abc", (300, 7, 90), strict=True)
@@ -106,3 +107,42 @@ def test_a_cut_ends_among_equals():
     assert cut.contains(keys, 10).tolist() == [True, True, True, True, False]
     assert cut.contains(keys, 13).tolist() == [True, False, False, True, False]
     assert cut.contains(keys, 5).tolist() == [True] * 5
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("margin", [-1e9, 0.0, 1e9])
+@pytest.mark.parametrize("kind", VALUES)
+def test_is_exact_however_wrong_the_sample_is(kind, margin, library, monkeypatch):
+    monkeypatch.setattr(_selection, "_HELD_VALUES", 0)
+    monkeypatch.setattr(_radix, "_SAMPLE_SHARE", 2)
+    monkeypatch.setattr(_radix, "_supposed", misled(margin))
+    values = VALUES[kind](np.random.default_rng(5), 500)
+    counts = (1, 7, 250, 499)
+    marks = merge_tensors(OfTensor(counts=counts), {"a": group_of(values, library)}, 64)["a"]
+    order = np.argsort(-np.abs(values).astype(np.float32), kind="stable")
+    expected = np.zeros(500)
+    for count in counts:
+        expected[order[:count]] += 1
+    assert np.array_equal(marks, expected)
+
+
+def misled(shift):
+    """Return the guess of a bracket, moved."""
+    guess = _radix._supposed
+
+    def supposed(sample, key, n, size):
+        found = guess(sample, key, n, size)
+        low = int(np.clip(found.low + shift, -1, 2**31 - 2))
+        return found._replace(low=low, high=int(np.clip(found.high + shift, low + 1, 2**31 - 1)))
+
+    return supposed
+
+
+@pytest.mark.parametrize("kind", [*VALUES, "undefined"])
+def test_the_kth_largest_of_many(kind):
+    random = np.random.default_rng(6)
+    make = VALUES.get(kind, lambda random, size: np.where(random.random(size) < 0.1, np.nan, 1.0))
+    values = make(random, 100_000)
+    ordered = np.sort(values)  # undefined values last, as the largest
+    for count in (1, 2, 5_000, 50_000, 99_999, 100_000):
+        assert np.array_equal(kth_largest(values, count), ordered[-count], equal_nan=True)
