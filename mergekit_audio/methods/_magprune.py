@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -94,14 +95,21 @@ def _probabilities(xp: ModuleType, rows: Array, density: float, epsilon: float) 
     if size <= 1 or epsilon == 0:
         return xp.zeros_like(rows, dtype=xp.float64) + density
     order = _order(xp, rows)
-    by_rank = xp.linspace(density - epsilon, density + epsilon, size, dtype=xp.float64)
     if isinstance(rows, np.ndarray):
         chance = np.empty(rows.size)
-        chance[order] = by_rank
+        chance[order] = _by_rank(density - epsilon, density + epsilon, size)
         return chance.reshape(rows.shape)
+    by_rank = xp.linspace(density - epsilon, density + epsilon, size, dtype=xp.float64)
     chance = xp.empty(rows.numel(), dtype=xp.float64, device=rows.device)
     chance[order] = by_rank.to(rows.device).expand(rows.shape)
     return chance.reshape(rows.shape)
+
+
+@lru_cache(maxsize=4)
+def _by_rank(least: float, most: float, size: int) -> np.ndarray:
+    chances = np.linspace(least, most, size)
+    chances.flags.writeable = False
+    return chances
 
 
 def _order(xp: ModuleType, rows: Array) -> Array:
@@ -110,9 +118,10 @@ def _order(xp: ModuleType, rows: Array) -> Array:
     The keys differ all, so that the order of equals is the same on any processor.
     """
     if isinstance(rows, np.ndarray):
-        keys = rows.view(np.int32).astype(np.int64)
-        keys <<= _INDEX_BITS
-        keys |= np.arange(rows.size).reshape(rows.shape)
+        keys = np.empty(rows.shape, "<i8")
+        halves = keys.view("<u4").reshape(*rows.shape, 2)  # low bits, high bits
+        halves[..., 0] = np.arange(rows.size, dtype=np.uint32).reshape(rows.shape)
+        halves[..., 1] = rows.view(np.uint32)
         keys.sort(axis=-1)
     else:
         keys = xp.astype(rows.view(xp.int32), xp.int64) << _INDEX_BITS
