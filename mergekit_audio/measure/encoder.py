@@ -13,7 +13,7 @@ from torch import nn
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
-from mergekit_audio.recipe.train import Masking
+from mergekit_audio.recipe.train_arguments import Masking
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.keys import canonical_name
 

@@ -16,7 +16,7 @@ from mergekit_audio.pretrain.mixture import FloatArray, mix_in_batch
 from mergekit_audio.pretrain.processes import clips_per_step
 from mergekit_audio.pretrain.sampling import BATCH, ClipOrder, crop_start, stream
 from mergekit_audio.pretrain.targets import TargetCache, UintArray
-from mergekit_audio.recipe.train import TrainArguments
+from mergekit_audio.recipe.train_arguments import TrainArguments
 
 
 @dataclass(frozen=True)

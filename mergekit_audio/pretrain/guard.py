@@ -10,7 +10,8 @@ from typing import Any
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.recipe.train import Stage, TrainArguments
+from mergekit_audio.recipe.train import Stage
+from mergekit_audio.recipe.train_arguments import TrainArguments
 
 _NAMED_CLIPS = 12
 

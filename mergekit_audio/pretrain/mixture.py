@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mergekit_audio.recipe.train import NoiseMixture
+from mergekit_audio.recipe.train_arguments import NoiseMixture
 
 FloatArray = npt.NDArray[np.float32]
 

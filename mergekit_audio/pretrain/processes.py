@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 
 from mergekit_audio.errors import CmergeError, DependencyError
-from mergekit_audio.recipe.train import TrainArguments
+from mergekit_audio.recipe.train_arguments import TrainArguments
 
 Value = TypeVar("Value")
 
@@ -125,9 +125,10 @@ def started_processes() -> int:
 
 
 def clips_per_step(arguments: TrainArguments) -> int:
-    """Return the clips of an optimiser step: micro-batch · accumulation · processes."""
-    own = arguments.batch_size * arguments.gradient_accumulation_steps
-    return own * started_processes()
+    """Return the clips of an optimiser step: micro-batch · accumulation · processes, or as set."""
+    if arguments.clips_per_step is not None:
+        return arguments.clips_per_step
+    return arguments.batch_size * arguments.accumulation * started_processes()
 
 
 def backend_name(device: str) -> str:

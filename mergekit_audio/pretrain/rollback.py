@@ -14,7 +14,8 @@ from mergekit_audio.files import write_json
 from mergekit_audio.pretrain.guard import DivergenceError
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.recipe.train import Stage, TrainArguments
+from mergekit_audio.recipe.train import Stage
+from mergekit_audio.recipe.train_arguments import TrainArguments
 
 
 @dataclass(frozen=True)

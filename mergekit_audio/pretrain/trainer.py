@@ -26,7 +26,8 @@ from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
 from mergekit_audio.progress import Progress, ProgressEvent
-from mergekit_audio.recipe.train import Stage, TrainArguments
+from mergekit_audio.recipe.train import Stage
+from mergekit_audio.recipe.train_arguments import TrainArguments
 from mergekit_audio.recipe.trust import Forgetting
 
 _LOG_STATE_NAME = "log_state.json"
@@ -312,7 +313,7 @@ def _training_arguments(job: StageJob) -> TrainingArguments:
         output_dir=str(job.folder.folder),
         max_steps=stage.steps,
         per_device_train_batch_size=arguments.batch_size,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        gradient_accumulation_steps=arguments.accumulation,
         learning_rate=stage.peak_lr,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr": stage.min_lr},

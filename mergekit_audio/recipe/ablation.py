@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.recipe.base import OutputPath, Strict
 from mergekit_audio.recipe.evaluate import Task, require_distinct
-from mergekit_audio.recipe.train import NonNegative, Positive, Share
+from mergekit_audio.recipe.train_arguments import NonNegative, Positive, Share
 
 Metric = Literal["roc_auc", "average_precision", "mean"]
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.evaluate import require_distinct
-from mergekit_audio.recipe.train import Masking
+from mergekit_audio.recipe.train_arguments import Masking
 
 DEFAULT_ALPHA = 0.95
 

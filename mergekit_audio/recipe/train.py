@@ -9,13 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
-from mergekit_audio.recipe.trust import Divergence, Forgetting
+from mergekit_audio.recipe.train_arguments import NonNegative, Positive, Share, TrainArguments
+from mergekit_audio.recipe.trust import Forgetting
 from mergekit_audio.teachers.base import Teacher
 from mergekit_audio.transfers.base import Transfer
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 HEADS_WARMUP = "heads_warmup"
 """The name of the stage that ``heads: warmup`` puts before the others."""
@@ -47,12 +44,18 @@ class Stage(Strict):
     train: list[str] = Field(min_length=1)
     """Globs of the parameters that train, or the backbone's groups (`front`, `projection`, `mask`,
     `position`, `norm`, `encoder`); heads are `heads.<teacher>.*`."""
-    steps: int = Field(gt=0)
-    """Optimiser steps."""
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; left out, as many as hear `hours`."""
+    hours: Positive | None = None
+    """Instead of `steps`: hours of audio to hear, replay included:
+    `steps = hours · 3600 / (clips of a step · crop_s)`, rounded."""
     peak_lr: Positive
     """The learning rate after warm-up."""
     min_lr: NonNegative = 0.0
-    """Where the cosine decay ends."""
+    """Where the decay ends."""
+    decay: Literal["cosine", "linear"] = "cosine"
+    """How the rate falls from `peak_lr` to `min_lr`: by a cosine as CultureMERT's, or linearly as
+    MERT's."""
     warmup_ratio: Share = 0.0
     """The share of the steps that warms up linearly."""
     mixture: list[MixtureEntry] = Field(default=[])
@@ -66,6 +69,8 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.steps == 0) == (self.hours is None):
+            raise ValueError("give either `steps` (above 0) or `hours`")
         if self.min_lr > self.peak_lr:
             raise ValueError(f"min_lr {self.min_lr:g} is above peak_lr {self.peak_lr:g}")
         names = [entry.dataset for entry in self.mixture]
@@ -77,97 +82,6 @@ class Stage(Strict):
     def warmup_steps(self) -> int:
         """Steps of the linear warm-up: ``⌈warmup_ratio · steps⌉``."""
         return math.ceil(round(self.warmup_ratio * self.steps, 9))
-
-
-class Masking(Strict):
-    """Span masking as in MERT (fairseq's `compute_mask_indices`, static length)."""
-
-    mask_prob: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Spans in a row: `int(mask_prob · frames / mask_length + u)`."""
-    mask_length: int = Field(default=5, gt=0)
-    """Frames of a span; spans may overlap."""
-    min_masks: int = Field(default=2, gt=0)
-    """At least this many spans a row."""
-    same_count: bool = True
-    """Trim all rows of a batch to the least masked count by random deletion."""
-
-
-class NoiseMixture(Strict):
-    """In-batch noise mixture: pieces of other clips of the batch are added to a clip."""
-
-    probability: Share = 0.5
-    """The probability to apply it to a clip (fairseq's `mixture_prob` is the opposite)."""
-    min_length_s: Positive = 0.5
-    """The shortest piece."""
-    max_length_s: Positive = 1.0
-    """The longest piece."""
-    max_pieces: int = Field(default=3, gt=0)
-    """One to this many pieces."""
-    volume: NonNegative = 1.0
-    """Factor of an added piece."""
-    pool: Literal["batch", "window"] = "batch"
-    """Where pieces come from: the other clips of the micro-batch, as in MERT, or of the optimiser
-    step (a micro-batch of 4 has only 3 others)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min_length_s > self.max_length_s:
-            raise ValueError("min_length_s is above max_length_s")
-        return self
-
-
-class TrainArguments(Strict):
-    """The trainer's settings; defaults are MERT-95M's where they are known."""
-
-    batch_size: int = Field(default=4, gt=0)
-    """Clips of a micro-batch."""
-    gradient_accumulation_steps: int = Field(default=8, gt=0)
-    """Micro-batches of an optimiser step in each process: N processes under torchrun make N times
-    as many, so divide this by N to keep a recipe's batch."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """bf16 and fp16 run under autocast; fp16 needs a GPU."""
-    crop_s: Positive = 5.0
-    """Length of the random crop of a segment."""
-    snap_crops_to_frames: bool = True
-    """Start crops on a multiple of the hop, so that cached targets line up exactly."""
-    adam_beta1: Share = 0.9
-    """AdamW β₁."""
-    adam_beta2: Share = 0.98
-    """AdamW β₂."""
-    adam_epsilon: Positive = 1e-6
-    """AdamW ε."""
-    weight_decay: NonNegative = 0.01
-    """AdamW's decoupled decay."""
-    max_grad_norm: Positive = 10.0
-    """The gradient's norm is clipped to this."""
-    feature_penalty: NonNegative = 10.0
-    """Factor of the mean square of the convolutional features."""
-    feature_grad_mult: NonNegative = 0.1
-    """Factor of the gradient that flows into the convolutional features."""
-    masking: Masking = Masking()
-    """Span masking."""
-    noise: NoiseMixture = NoiseMixture()
-    """In-batch noise mixture."""
-    gradient_checkpointing: bool = False
-    """Compute the encoder's layers again on the way back instead of keeping what they made: less
-    memory, a third more time, the same numbers."""
-    torch_compile: bool = False
-    """Compile the encoder's layers with torch.compile; needs a C++ compiler on a CPU. Rounds
-    otherwise than without."""
-    num_threads: int | None = Field(default=None, gt=0)
-    """CPU threads; a fixed number gives the same bytes on every machine, null means all cores."""
-    logging_steps: int = Field(default=10, gt=0)
-    """Optimiser steps between two log lines."""
-    save_steps: int = Field(default=100, gt=0)
-    """Optimiser steps between two checkpoints to resume from."""
-    divergence: Divergence | None = Divergence()
-    """When a rising loss counts as gone wrong; null means only when it is not finite."""
-    on_divergence: Literal["stop", "rollback"] = "stop"
-    """Stop, or go back to the last good checkpoint and go on with a lower peak_lr."""
-    rollback_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Factor of the stage's peak_lr at each rollback; min_lr stays, but never above the peak."""
-    max_rollbacks: int = Field(default=3, gt=0)
-    """Rollbacks of a stage before it stops all the same."""
 
 
 class TrainRecipe(Strict):

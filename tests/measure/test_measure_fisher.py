@@ -14,7 +14,7 @@ from mergekit_audio.measure.encoder import span_mask
 from mergekit_audio.measure.fisher import diagonal_fisher
 from mergekit_audio.measure.sound import clip_stream, prepare_sound
 from mergekit_audio.progress import silent
-from mergekit_audio.recipe.train import Masking
+from mergekit_audio.recipe.train_arguments import Masking
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.statistics import open_statistics
 

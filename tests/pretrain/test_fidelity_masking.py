@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mergekit_audio.pretrain.masking import span_masks
-from mergekit_audio.recipe.train import Masking
+from mergekit_audio.recipe.train_arguments import Masking
 
 FRAMES, LENGTH = 374, 5
 ROOM = FRAMES - LENGTH  # starts lie in [0, 369)

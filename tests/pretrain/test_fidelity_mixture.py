@@ -5,7 +5,7 @@ import pytest
 
 from mergekit_audio.pretrain.data import Clip, ClipShape, Collate, WindowPool, window_pool
 from mergekit_audio.pretrain.mixture import mix_in_batch
-from mergekit_audio.recipe.train import NoiseMixture, TrainArguments
+from mergekit_audio.recipe.train_arguments import NoiseMixture, TrainArguments
 
 SAMPLES, RATE_HZ = 120_000, 24_000
 

@@ -9,7 +9,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain import trainer
 from mergekit_audio.pretrain.guard import DivergenceError, Guard
 from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.recipe.train import Stage, TrainArguments
+from mergekit_audio.recipe.train import Stage
+from mergekit_audio.recipe.train_arguments import TrainArguments
 
 STAGE = Stage(name="adapt", train=["*"], steps=100, peak_lr=1e-3)
 RULE = {"factor": 2.0, "steps": 3, "window": 5}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mergekit_audio.pretrain.mixture import mix_in_batch
-from mergekit_audio.recipe.train import NoiseMixture
+from mergekit_audio.recipe.train_arguments import NoiseMixture
 
 
 class Script:
