@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
-from mergekit_audio.pretrain.masking import span_masks
-from mergekit_audio.pretrain.metering import peak_memory, seeded, timed
-from mergekit_audio.pretrain.objective import (
-    PretrainModel,
-    device_name,
-    prepare_layers,
-    public_names,
-    teacher_weights,
+from mergekit_audio.pretrain.batch import chosen_batch_size, settled
+from mergekit_audio.pretrain.measuring import (
+    STAND_IN_WIDTH,
+    measure,
+    open_teachers,
+    random_model,
 )
-from mergekit_audio.pretrain.parameters import trainable_names
+from mergekit_audio.pretrain.metering import seeded, timed
+from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.processes import clips_per_step
-from mergekit_audio.pretrain.sampling import BATCH, stream
 from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import Stage
 from mergekit_audio.teachers.base import OpenTeacher
 
 BUDGET_S = 15.0
-_STAND_IN_WIDTH = 512  # eight codebooks' projections to 64 numbers, as MERT-95M's
 _CODEBOOKS = 8
 _FLOAT_BYTES, _CODE_BYTES, _SAMPLE_BYTES = 4, 2, 2
 _GB = 1e9
@@ -50,10 +45,12 @@ def estimate(plan: TrainPlan, *, budget_s: float = BUDGET_S) -> dict[str, Any]:
     budget_s
         Seconds to spend, about; opening the model and each stage's first clip come on top.
     """
+    if plan.recipe.arguments.gradient_accumulation_steps == "auto":
+        plan = settled(plan, chosen_batch_size(plan))
     recipe, device = plan.recipe, device_name()
     with seeded(recipe.arguments.num_threads, recipe.seed):
-        teachers = _teachers(plan, device)
-        model = _model(plan, teachers, device)
+        teachers = open_teachers(plan, device)
+        model = random_model(plan, teachers, device)
         until = time.monotonic() + budget_s
         stages: list[dict[str, Any]] = []
         for place, stage in enumerate(recipe.stages):
@@ -63,7 +60,7 @@ def estimate(plan: TrainPlan, *, budget_s: float = BUDGET_S) -> dict[str, Any]:
                 seconds, clips = dearest["seconds_per_step"], 0
                 memory = dearest["memory_gb"] + _more_state_gb(plan, stage, dearest["name"])
             else:
-                found = _measure(plan, stage, model, left / (len(recipe.stages) - place))
+                found = measure(plan, stage, model, left / (len(recipe.stages) - place))
                 seconds, memory, clips = found.seconds, found.memory_bytes / _GB, found.clips
             stages.append(_stage(plan, stage, seconds, memory, clips))
         encoding = _encoding_hours(plan, teachers, device)
@@ -73,6 +70,8 @@ def estimate(plan: TrainPlan, *, budget_s: float = BUDGET_S) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": recipe.arguments.num_threads or torch.get_num_threads(),
         "precision": recipe.arguments.precision,
+        "batch_size": recipe.arguments.batch_size,
+        "gradient_accumulation_steps": recipe.arguments.accumulation,
         "stages": stages,
         "hours": round(hours + sum(encoding.values()), 4),
         "hours_of_making_codes": {name: round(value, 4) for name, value in encoding.items()},
@@ -80,132 +79,6 @@ def estimate(plan: TrainPlan, *, budget_s: float = BUDGET_S) -> dict[str, Any]:
         "disk_gb": {name: round(value / _GB, 4) for name, value in disk.items()},
         "notes": list(_notes(plan, stages, disk)),
     }
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Seconds of an optimiser step, peak memory in bytes, and the clips it was measured with."""
-
-    seconds: float
-    memory_bytes: float
-    clips: int
-
-
-class _StandIn(OpenTeacher):
-    """In place of a teacher that has to be fitted first: a head of MERT's size."""
-
-    digest = ""
-
-    def __init__(self, frame_count: Callable[[int], int]) -> None:
-        self.frame_count = frame_count
-
-    def targets(self, wave: torch.Tensor) -> torch.Tensor:
-        """Return zeros ``[B, T, 512]``."""
-        frames = self.frame_count(wave.shape[1])
-        return torch.zeros(len(wave), frames, _STAND_IN_WIDTH, device=wave.device)
-
-    def head(self, hidden_size: int) -> nn.Module:
-        """Return a linear head."""
-        return nn.Linear(hidden_size, _STAND_IN_WIDTH)
-
-    def loss(
-        self, head: nn.Module, frames: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return a squared error."""
-        return (head(frames) - target).square().mean(-1).sum(), {}
-
-
-def _teachers(plan: TrainPlan, device: str) -> dict[str, OpenTeacher]:
-    opened: dict[str, OpenTeacher] = {}
-    for teacher in plan.recipe.teachers:
-        if teacher.name in plan.pending_teachers:
-            opened[teacher.name] = _StandIn(plan.recipe.backbone.frame_count)
-        else:
-            fitted = plan.fitted.get(teacher.name)
-            opened[teacher.name] = teacher.open(fitted, root=plan.root, device=device)
-    return opened
-
-
-def _model(plan: TrainPlan, teachers: dict[str, OpenTeacher], device: str) -> PretrainModel:
-    recipe = plan.recipe
-    hidden_size = int(plan.config["hidden_size"])
-    model = PretrainModel(
-        recipe.backbone.build(plan.config, None, training=True, device=device, seed=recipe.seed),
-        {name: teacher.head(hidden_size).float() for name, teacher in teachers.items()},
-        teachers,
-        feature_grad_mult=recipe.arguments.feature_grad_mult,
-    )
-    prepare_layers(model, checkpointing=recipe.arguments.gradient_checkpointing, compiling=False)
-    return model.to(device)
-
-
-def _measure(plan: TrainPlan, stage: Stage, model: PretrainModel, budget_s: float) -> _Measured:
-    """Measure a stage's micro-batch and its optimiser."""
-    arguments = plan.recipe.arguments
-    names = public_names(model)
-    chosen = set(trainable_names(plan.recipe, stage, names.values()))
-    plan.recipe.transfer.prepare(model, [own for own, name in names.items() if name in chosen])
-    model.eval_when_frozen = stage.frozen_mode == "eval"
-    model.eval()
-    model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
-    device = next(model.parameters()).device
-    _micro_batch(plan, model, 1)  # what only the first one costs is not measured
-    optimizer.zero_grad()
-    with peak_memory(device) as idle:
-        pass
-    with peak_memory(device) as peak:
-        seconds = _micro_batch(plan, model, 1)
-        optimizer.step()
-        clips = 1
-        if seconds * arguments.batch_size < budget_s:
-            clips, spent = arguments.batch_size, 0.0
-            best = float("inf")
-            while best == float("inf") or spent + best < min(budget_s, 0.5):
-                optimizer.zero_grad()
-                last = _micro_batch(plan, model, clips)
-                best, spent = min(best, last), spent + last
-            seconds = best
-        update = timed(optimizer.step, device)
-    for parameter in trained:
-        parameter.grad = None
-    share = arguments.batch_size / clips
-    micro_batches = arguments.gradient_accumulation_steps
-    memory = peak[0] if clips > 1 else idle[0] + (peak[0] - idle[0]) * share
-    return _Measured(seconds * share * micro_batches + update, memory, clips)
-
-
-def _micro_batch(plan: TrainPlan, model: PretrainModel, clips: int) -> float:
-    """Return the seconds of one micro-batch, forward and backward, targets of crops included."""
-    recipe = plan.recipe
-    arguments = recipe.arguments
-    samples = round(arguments.crop_s * recipe.backbone.sample_rate_hz)
-    frames = recipe.backbone.frame_count(samples)
-    device = next(model.parameters()).device
-    wave = (0.1 * torch.randn(clips, samples)).to(device)
-    generator = stream(BATCH, recipe.seed, clips)
-    mask = torch.from_numpy(span_masks(clips, frames, arguments.masking, generator)).to(device)
-    cached = {each.name for each in recipe.teachers if type(each).targets_are_cached}
-    with torch.no_grad():
-        codes = {name: model.teachers[name].targets(wave) for name in cached}
-    dtype = torch.float16 if arguments.precision == "fp16" else torch.bfloat16
-
-    def work() -> None:
-        with torch.no_grad():
-            made = {
-                name: teacher.targets(wave)
-                for name, teacher in model.teachers.items()
-                if name not in cached
-            }
-        with torch.autocast(device.type, dtype=dtype, enabled=arguments.precision != "fp32"):
-            objective = model(wave, mask, codes | made)
-            loss = objective.loss(
-                teacher_weights(recipe), arguments.feature_penalty, objective.masked_frames
-            )
-        loss.backward()
-
-    return timed(work, device)
 
 
 def _more_state_gb(plan: TrainPlan, stage: Stage, measured: str) -> float:
@@ -280,7 +153,7 @@ def _notes(plan: TrainPlan, stages: list[dict[str, Any]], disk: dict[str, float]
         elif stage["measured_clips"] < plan.recipe.arguments.batch_size:
             yield f"stage {stage['name']!r} was measured with one clip, and scaled"
     for name in plan.pending_teachers:
-        yield f"{name} is fitted first: measured with a head of {_STAND_IN_WIDTH} outputs instead"
+        yield f"{name} is fitted first: measured with a head of {STAND_IN_WIDTH} outputs instead"
     if plan.recipe.arguments.torch_compile:
         yield "measured without torch_compile"
     place = plan.output.absolute()

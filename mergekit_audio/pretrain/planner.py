@@ -23,7 +23,7 @@ from mergekit_audio.pretrain.heads import (
 from mergekit_audio.pretrain.notes import hour_notes, plan_notes
 from mergekit_audio.pretrain.objective import require_mask_vector
 from mergekit_audio.pretrain.parameters import require_matches, trainable_names
-from mergekit_audio.pretrain.processes import clips_per_step
+from mergekit_audio.pretrain.processes import clips_per_step, with_steps
 from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
 from mergekit_audio.weights.checkpoint import Checkpoint
@@ -53,6 +53,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         ``precision: fp16`` without a GPU.
     """
     root = Path(root)
+    recipe = with_steps(recipe)
     if recipe.arguments.precision == "fp16" and not torch.cuda.is_available():
         raise DependencyError(
             "arguments.precision: fp16 needs a CUDA GPU and there is none",
@@ -209,6 +210,7 @@ class TrainPlan:
             "warmup_steps": stage.warmup_steps,
             "peak_lr": stage.peak_lr,
             "min_lr": stage.min_lr,
+            "decay": stage.decay,
             "clips": clips,
             "hours_heard": round(clips * arguments.crop_s / 3600, 4),
             "replay_share": stage.replay_share,

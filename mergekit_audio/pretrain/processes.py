@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 
 from mergekit_audio.errors import CmergeError, DependencyError
+from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.recipe.train_arguments import TrainArguments
 
 Value = TypeVar("Value")
@@ -129,6 +130,23 @@ def clips_per_step(arguments: TrainArguments) -> int:
     if arguments.clips_per_step is not None:
         return arguments.clips_per_step
     return arguments.batch_size * arguments.accumulation * started_processes()
+
+
+def with_steps(recipe: TrainRecipe) -> TrainRecipe:
+    """Return the recipe with each stage's hours as steps, at least one.
+
+    ``steps = hours · 3600 / (clips of a step · crop_s)``, rounded.
+    """
+    step_s = clips_per_step(recipe.arguments) * recipe.arguments.crop_s
+    stages = [
+        stage
+        if stage.hours is None
+        else stage.model_copy(
+            update={"steps": max(1, round(stage.hours * 3600 / step_s)), "hours": None}
+        )
+        for stage in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
 
 
 def backend_name(device: str) -> str:

@@ -19,6 +19,7 @@ from mergekit_audio import __version__
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import require_free, staged_file
 from mergekit_audio.lock import LOCK_NAME, Lock, read_lock
+from mergekit_audio.pretrain.batch import chosen_batch_size, settled
 from mergekit_audio.pretrain.corpora import REPLAY, TrainingAudio, corpus_places, prepare_audio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER
 from mergekit_audio.pretrain.notes import hour_notes
@@ -30,6 +31,8 @@ from mergekit_audio.pretrain.sampling import FIT, seed_of
 from mergekit_audio.pretrain.work import Work, open_work
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.teachers.base import OpenTeacher, Teacher
+
+_BATCH_SIZE = "chosen batch_size"
 
 
 def run(
@@ -81,6 +84,7 @@ def run(
         written = processes.on_main(lambda: _begin(plan, target, work, force, progress))
         if written is not None:
             return written
+        plan = _settled(plan, work, processes)
         with _threads(plan.recipe.arguments.num_threads), _random_state_kept(processes):
             audio = processes.on_main(lambda: _audio(plan, work, force, progress))
             teachers = _open_teachers(plan, work, audio, processes, progress)
@@ -120,6 +124,21 @@ def _begin(
     for note in plan.notes:
         progress(ProgressEvent("plan", 1, 1, note))
     return None
+
+
+def _settled(plan: TrainPlan, work: Work, processes: Processes) -> TrainPlan:
+    """Choose an automatic micro-batch once; a resumed training keeps it."""
+    if plan.recipe.arguments.gradient_accumulation_steps != "auto":
+        return plan
+
+    def choose() -> int:
+        kept = work.claimed(_BATCH_SIZE)
+        if not isinstance(kept, int):
+            kept = chosen_batch_size(plan)
+            work.claim({_BATCH_SIZE: kept}, anew=False)
+        return kept
+
+    return settled(plan, processes.on_main(choose))
 
 
 def _audio(plan: TrainPlan, work: Work, force: bool, progress: Progress) -> TrainingAudio:

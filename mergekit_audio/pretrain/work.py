@@ -106,6 +106,10 @@ class Work:
         if merged != stored:
             write_json(path, merged)
 
+    def claimed(self, name: str) -> Any:
+        """Return a part of the identity that the work here was begun with, None when it is new."""
+        return _read_identity(self.folder / _IDENTITY_NAME).get(name)
+
     def holds(self, identity: Mapping[str, Any]) -> bool:
         """Whether the work here was begun with this identity."""
         stored = _read_identity(self.folder / _IDENTITY_NAME)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.errors import Fault, RecipeError
+from mergekit_audio.pretrain.processes import with_steps
 from mergekit_audio.recipe.ablation import AblationRecipe, SingleStage
 from mergekit_audio.recipe.load import load
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
@@ -60,6 +61,7 @@ def strategies(recipe: AblationRecipe, root: Path) -> Strategies:
     path = root / recipe.train
     two_stage = load(path, recipe.changes, kind="train").recipe
     assert isinstance(two_stage, TrainRecipe)
+    two_stage = with_steps(two_stage)
     base = _base(two_stage, path, root, recipe.base_train)
     stages = {
         SINGLE: [single_stage(two_stage, recipe.single_stage)],
