@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.weights._placeholder import plain
+from mergekit_audio.weights._placeholder import plain, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,10 +47,11 @@ _FIXED: dict[str, Any] = {
     "sample_rate": 24000,
     "torch_dtype": "float32",
 }
-_NUMBERS = (
+_SHARES = (
     *("dropout", "attention_dropout", "activation_dropout", "dropout_input"),
-    *("encoder_layerdrop", "attention_relax"),
+    "encoder_layerdrop",
 )
+_TEXT_LIMIT, _CONVOLUTIONS_LIMIT, _NUMBER_BITS = 2000, 100, 64
 _HINT = "the file is not one of MERT's or HuBERT's pre-training, or it is of another variant"
 
 
@@ -92,7 +93,7 @@ def config_of(path: Path, content: Mapping[str, Any], shapes: Shapes) -> dict[st
         for name in shapes
     )
     faults = [
-        f"{name} is {settings[name]!r}, expected {expected!r}"
+        f"{name} is {_told(settings[name])}, expected {expected!r}"
         for name, expected in (
             ("deepnorm", False),
             ("activation_fn", "gelu"),
@@ -103,19 +104,26 @@ def config_of(path: Path, content: Mapping[str, Any], shapes: Shapes) -> dict[st
     ]
     extractor = settings.get("extractor_mode", "default")
     if extractor not in ("default", "layer_norm"):
-        faults.append(f"extractor_mode is {extractor!r}, expected 'default' or 'layer_norm'")
+        faults.append(f"extractor_mode is {_told(extractor)}, expected 'default' or 'layer_norm'")
     faults += [
-        f"{name} is {settings[name]!r}, expected a number"
-        for name in _NUMBERS
-        if not isinstance(settings.get(name, 0), (int, float))
+        f"{name} is {_told(settings[name])}, expected a number from 0 to 1"
+        for name in _SHARES
+        if not _is_number(settings.get(name, 0), 0, 1)
     ]
+    if not _is_number(settings.get("attention_relax", -1), -1e9, 1e9):
+        faults.append(f"attention_relax is {_told(settings['attention_relax'])}, expected a number")
     if not isinstance(settings.get("layer_norm_first", False), bool):
         faults.append(
-            f"layer_norm_first is {settings['layer_norm_first']!r}, expected true or false"
+            f"layer_norm_first is {_told(settings['layer_norm_first'])}, expected true or false"
         )
     heads = settings["encoder_attention_heads"]
-    if not isinstance(heads, int) or heads < 1 or hidden % heads:
-        faults.append(f"encoder_attention_heads is {heads!r}, which does not divide {hidden}")
+    if type(heads) is not int or heads < 1 or hidden % heads:
+        faults.append(f"encoder_attention_heads is {_told(heads)}, which does not divide {hidden}")
+    if hidden % position[1]:
+        faults.append(
+            f"encoder.pos_conv.0.weight_v has shape {list(position)}, whose groups do not divide "
+            f"{hidden}"
+        )
     if faults:
         raise InputError(
             f"{path}: its settings can't be used:\n" + "\n".join(f"  {each}" for each in faults),
@@ -162,12 +170,12 @@ def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 def _convolutions(
     path: Path, settings: Mapping[str, Any], shapes: Shapes
 ) -> tuple[list[int], list[int]]:
-    text = str(settings.get("conv_feature_layers", _CONVOLUTIONS))
+    text = settings.get("conv_feature_layers", _CONVOLUTIONS)
     try:
-        rows = [(int(a), int(b), int(c)) for a, b, c in _list_of(ast.parse(text, mode="eval").body)]
+        rows = _rows(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise InputError(
-            f"{path}: conv_feature_layers is {text[:200]!r}, expected a list of "
+            f"{path}: conv_feature_layers is {_told(text)}, expected a list of "
             "(width, kernel, stride)",
             _HINT,
         ) from None
@@ -183,6 +191,15 @@ def _convolutions(
     return [kernel for _, kernel, _ in rows], [stride for _, _, stride in rows]
 
 
+def _rows(text: Any) -> list[tuple[int, int, int]]:
+    if not isinstance(text, str) or len(text) > _TEXT_LIMIT:
+        raise ValueError("no short text")
+    rows = [(a, b, c) for a, b, c in _list_of(ast.parse(text, mode="eval").body)]
+    if any(type(each) is not int or each < 1 for row in rows for each in row):
+        raise ValueError("sizes that are not whole numbers above 0")
+    return rows
+
+
 def _list_of(node: ast.expr) -> list[Any]:
     """Return the list of a sum of lists and of lists times numbers, as fairseq writes it."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -191,5 +208,22 @@ def _list_of(node: ast.expr) -> list[Any]:
         times = ast.literal_eval(node.right)
         if type(times) is not int or not 0 < times < 100:
             raise ValueError("a list times something else than a small number")
-        return _list_of(node.left) * times
+        part = _list_of(node.left)
+        if len(part) * times > _CONVOLUTIONS_LIMIT:
+            raise ValueError("too many convolutions")
+        return part * times
     return list(ast.literal_eval(node))
+
+
+def _is_number(value: Any, least: float, greatest: float) -> bool:
+    """Whether a value is a number in bounds; NaN is in none."""
+    return isinstance(value, (int, float)) and least <= value <= greatest
+
+
+def _told(value: Any) -> str:
+    """Return a setting as a short text, however large it is."""
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        return f"a number of {value.bit_length()} bits"
+    return repr(shown(value)) if isinstance(value, str) else shown(repr(value))

@@ -17,6 +17,8 @@ from mergekit_audio.weights.dtypes import STORED
 
 DAMAGED = "download or copy the file again"
 
+_DIMENSIONS_LIMIT = 16
+
 
 @dataclass
 class PickledStorage:
@@ -30,6 +32,8 @@ class PickledStorage:
     def read(self) -> np.ndarray:
         """Return the stored bits ``[count]``, mapped from the file; writing does not reach it."""
         holder = np.dtype(STORED[self.dtype])
+        if not self.count:
+            return np.empty(0, holder)
         before = self.start % mmap.ALLOCATIONGRANULARITY
         length = self.count * holder.itemsize
         try:
@@ -77,6 +81,8 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) 
         raise pickle.UnpicklingError("a tensor without a storage")
     if len(shape) != len(stride):
         raise pickle.UnpicklingError("a tensor with unequal numbers of sizes and strides")
+    if math.prod(shape) > storage.count:
+        raise pickle.UnpicklingError("a tensor larger than its storage")
     if math.prod(shape):
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if last >= storage.count:
@@ -91,7 +97,9 @@ def rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 def _sizes(value: Any) -> tuple[int, ...]:
     if isinstance(value, Placeholder):  # torch.Size
-        value = value.__dict__["arguments"][0]
+        (value,) = value.arguments
+    if not isinstance(value, (tuple, list)) or len(value) > _DIMENSIONS_LIMIT:
+        raise pickle.UnpicklingError("sizes that are no short tuple")
     sizes = tuple(value)
     if any(type(size) is not int or size < 0 for size in sizes):
         raise pickle.UnpicklingError("sizes that are not whole numbers")

@@ -8,11 +8,11 @@ is not in the tables ends the reading, and nothing is ever imported.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,19 @@ from typing import Any
 import numpy as np
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.weights._pickle_machine import Function, ordered_dict, run_program
 from mergekit_audio.weights._pickled_tensor import (
     DAMAGED,
     PickledStorage,
     rebuild_parameter,
     rebuild_tensor,
 )
-from mergekit_audio.weights._placeholder import Placeholder
+from mergekit_audio.weights._placeholder import PlaceholderClass, shown
 from mergekit_audio.weights.dtypes import STORED
 
 _ZIP_START = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_SEARCHED = 1 << 24
+_PROGRAM_LIMIT = 1 << 24
 
 _STORAGE_DTYPES = {
     "FloatStorage": "float32",
@@ -48,6 +49,11 @@ _STORAGE_DTYPES = {
 }
 # Classes of these packages are settings and dictionaries; MERT's own code is a fairseq user_dir.
 _SETTINGS_MODULE = re.compile(r"(omegaconf|fairseq|fairseq_cli|examples|hydra|mert\w*)(\.\w+)*")
+_FUNCTIONS = {
+    ("torch._utils", "_rebuild_tensor_v2"): Function(rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): Function(rebuild_parameter),
+    ("collections", "OrderedDict"): Function(ordered_dict),
+}
 _INERT = {
     ("argparse", "Namespace"),
     ("collections", "defaultdict"),
@@ -109,7 +115,7 @@ def read_pickled(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can raise anything, MemoryError too
-        first = (str(error).splitlines() or [""])[0][:200]
+        first = shown((str(error).splitlines() or [""])[0], 200)
         raise InputError(
             f"{path}: damaged, or not a file of torch.save ({type(error).__name__}: {first})",
             DAMAGED,
@@ -122,27 +128,11 @@ def pickle_bytes(path: Path) -> bytes:
         with open(path, "rb") as stream:
             if stream.read(len(_ZIP_START)) != _ZIP_START:
                 stream.seek(0)
-                return stream.read(_LEGACY_SEARCHED)
+                return stream.read(_PROGRAM_LIMIT)
         with zipfile.ZipFile(path) as archive:
-            return archive.read(_entry(archive, path))
-    except (OSError, InputError, zipfile.BadZipFile, NotImplementedError, EOFError):
+            return _content(archive, _entry(archive, path), _PROGRAM_LIMIT)
+    except Exception:  # a damaged archive can raise anything
         return b""  # whoever reads the file says what is wrong with it
-
-
-class _Callable:
-    """What stands for a function of the tables: the pickle may call it and nothing else."""
-
-    __slots__ = ("_made",)
-    _made: Callable[..., Any]
-
-    def __init__(self, made: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_made", made)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._made(*arguments)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("the pickle changes a function")
 
 
 @dataclass(frozen=True)
@@ -150,37 +140,41 @@ class _StorageType:
     dtype: str
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: Any, path: Path, storages: Callable[..., PickledStorage]) -> None:
-        super().__init__(stream, encoding="utf-8")
+class _Reader:
+    """Reads the pickles of one file; what they name is looked up here.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    storages
+        Returns a storage by key, dtype and count.
+    """
+
+    def __init__(self, path: Path, storages: Callable[[str, str, int], PickledStorage]) -> None:
         self._path = path
         self._storages = storages
-        self._classes: dict[tuple[str, str], type[Placeholder]] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
+    def read(self, stream: Any) -> Any:
+        """Return what the pickle at the stream's place holds."""
+        return run_program(stream, self._find, self._storage)
+
+    def _find(self, module: str, name: str) -> Any:
         """Return what stands for a global name; nothing is imported."""
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _Callable(rebuild_tensor)
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return _Callable(rebuild_parameter)
+        if (module, name) in _FUNCTIONS:
+            return _FUNCTIONS[module, name]
         if module == "torch" and name in _STORAGE_DTYPES:
             return _StorageType(_STORAGE_DTYPES[name])
-        if (module, name) == ("collections", "OrderedDict"):
-            return _Callable(OrderedDict)
         settings = _SETTINGS_MODULE.fullmatch(module) and name.isidentifier()
         if settings or (module, name) in _INERT:
-            if (module, name) not in self._classes:
-                self._classes[module, name] = type(
-                    name, (Placeholder,), {"global_name": f"{module}.{name}"}
-                )
-            return self._classes[module, name]
+            return PlaceholderClass(f"{module}.{name}")
         raise InputError(
-            f"{self._path}: refused: it asks for {module}.{name}, which loading would run; nothing "
-            "was run. Expected tensors and fairseq's settings",
+            f"{self._path}: refused: it asks for {shown(f'{module}.{name}')}, which loading would "
+            "run; nothing was run. Expected tensors and fairseq's settings",
             "don't use this file unless you know who made it; safetensors files hold no code",
         )
 
-    def persistent_load(self, identity: Any) -> PickledStorage:
+    def _storage(self, identity: Any) -> PickledStorage:
         """Return the storage that the pickle names."""
         if not (isinstance(identity, tuple) and len(identity) >= 5 and identity[0] == "storage"):
             raise pickle.UnpicklingError("an unknown kind of persistent id")
@@ -189,7 +183,13 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("a storage of an unknown kind")
         if len(identity) > 5 and identity[5] is not None:
             raise pickle.UnpicklingError("a view of a storage")
-        return self._storages(str(key), kind.dtype, count)
+        return self._storages(_key(key), kind.dtype, count)
+
+
+def _key(value: Any) -> str:
+    if not isinstance(value, (str, int)):
+        raise pickle.UnpicklingError("a storage without a name")
+    return str(value)
 
 
 def _read_zip(path: Path) -> Any:
@@ -198,21 +198,28 @@ def _read_zip(path: Path) -> Any:
         folder = entry.filename.removesuffix("data.pkl")
         entries = {each.filename: each for each in archive.infolist()}
         order = entries.get(f"{folder}byteorder")
-        if order is not None and archive.read(order).strip() != b"little":
+        if order is not None and _content(archive, order, 64).strip() != b"little":
             raise pickle.UnpicklingError("numbers of another byte order")
+        size = os.fstat(stream.fileno()).st_size
         known: dict[str, PickledStorage] = {}
 
         def storage(key: str, dtype: str, count: int) -> PickledStorage:
             if key not in known:
                 data = entries.get(f"{folder}data/{key}")
                 if data is None or data.compress_type != zipfile.ZIP_STORED:
-                    raise pickle.UnpicklingError(f"no storage {key}")
+                    raise pickle.UnpicklingError(f"no storage {shown(key)}")
                 if data.file_size != count * np.dtype(STORED[dtype]).itemsize:
-                    raise pickle.UnpicklingError(f"storage {key} has another size")
-                known[key] = PickledStorage(path, dtype, count, _data_start(stream, data))
+                    raise pickle.UnpicklingError(f"storage {shown(key)} has another size")
+                start = _data_start(stream, data)
+                if start + data.file_size > size:
+                    raise pickle.UnpicklingError("the file ends too early")
+                known[key] = PickledStorage(path, dtype, count, start)
+            if (known[key].dtype, known[key].count) != (dtype, count):
+                raise pickle.UnpicklingError(f"storage {shown(key)} has two descriptions")
             return known[key]
 
-        return _Unpickler(io.BytesIO(archive.read(entry)), path, storage).load()
+        program = _content(archive, entry, _PROGRAM_LIMIT)
+        return _Reader(path, storage).read(io.BytesIO(program))
 
 
 def _entry(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -223,6 +230,12 @@ def _entry(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
                 return info
             break
     raise InputError(f"{path}: not a file of torch.save", DAMAGED)
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
+        raise pickle.UnpicklingError(f"{shown(entry.filename)} is compressed or too large")
+    return archive.read(entry)
 
 
 def _data_start(stream: Any, entry: zipfile.ZipInfo) -> int:
@@ -236,24 +249,28 @@ def _read_legacy(path: Path) -> Any:
     known: dict[str, PickledStorage] = {}
 
     def storage(key: str, dtype: str, count: int) -> PickledStorage:
-        return known.setdefault(key, PickledStorage(path, dtype, count))
+        found = known.setdefault(key, PickledStorage(path, dtype, count))
+        if (found.dtype, found.count) != (dtype, count):
+            raise pickle.UnpicklingError(f"storage {shown(key)} has two descriptions")
+        return found
 
+    reader = _Reader(path, storage)
     with open(path, "rb") as stream:
-        magic = _Unpickler(stream, path, storage).load()
+        magic = reader.read(stream)
         if magic != _LEGACY_MAGIC:
             raise pickle.UnpicklingError("no magic number")
-        _Unpickler(stream, path, storage).load()  # the protocol's version
-        system = _Unpickler(stream, path, storage).load()
+        reader.read(stream)  # the protocol's version
+        system = reader.read(stream)
         if isinstance(system, dict) and system.get("little_endian") is False:
             raise pickle.UnpicklingError("numbers of another byte order")
-        content = _Unpickler(stream, path, storage).load()
-        keys = _Unpickler(stream, path, storage).load()
+        content = reader.read(stream)
+        keys = reader.read(stream)
         size = path.stat().st_size
         for key in keys:
-            found = known[str(key)]
+            found = known[_key(key)]
             (count,) = struct.unpack("<q", stream.read(8))
             if count != found.count:
-                raise pickle.UnpicklingError(f"storage {key} has another size")
+                raise pickle.UnpicklingError(f"storage {shown(_key(key))} has another size")
             found.start = stream.tell()
             end = found.start + count * np.dtype(STORED[found.dtype]).itemsize
             if end > size:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,78 +12,29 @@ import numpy as np
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_folder, write_json
 from mergekit_audio.weights._fairseq_config import PREPROCESSOR, config_of
+from mergekit_audio.weights._fairseq_names import (
+    CODEBOOK_TEACHER,
+    DROPPED,
+    EMBEDDINGS,
+    HEADS,
+    dimensions,
+    hf_name,
+    missing_names,
+)
 from mergekit_audio.weights._pickled_tensor import PickledTensor
-from mergekit_audio.weights._placeholder import plain
+from mergekit_audio.weights._placeholder import plain, shown
 from mergekit_audio.weights._restricted_pickle import pickle_bytes, read_pickled
-from mergekit_audio.weights.dtypes import is_floating, to_values
+from mergekit_audio.weights.dtypes import STORED, is_floating, to_values
 from mergekit_audio.weights.shards import Entries
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 SPECIAL_ROWS = 4
 """fairseq's dictionaries put <s>, <pad>, </s> and <unk> before the codes: code c is row c + 4."""
 
-CODEBOOK_TEACHER, CQT_TEACHER = "encodec", "cqt"
-
+_LISTED = 50
 _MARK = b"pos_conv.0.weight_"
 _SUFFIXES = (".pt", ".pth", ".bin")
 _FILE_PATTERN = "*_fairseq.pt"
-_DROPPED = re.compile(r"encoder_cqt_model\.spec_layer\..+")
-_HEADS = {
-    "final_proj.weight": f"{CODEBOOK_TEACHER}.final_proj.weight",
-    "final_proj.bias": f"{CODEBOOK_TEACHER}.final_proj.bias",
-    "encoder_cqt_model.fc.weight": f"{CQT_TEACHER}.weight",
-    "encoder_cqt_model.fc.bias": f"{CQT_TEACHER}.bias",
-}
-_EMBEDDINGS = "label_embs_concat"
-_LAYER = r"encoder\.layers\.(\d+)\."
-_NAMES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"mask_emb", "masked_spec_embed"),
-        (
-            r"feature_extractor\.conv_layers\.(\d+)\.0\.(weight|bias)",
-            r"feature_extractor.conv_layers.\1.conv.\2",
-        ),
-        (  # the group norm of layer 0, or a layer norm of each
-            r"feature_extractor\.conv_layers\.(\d+)\.2(?:\.1)?\.(weight|bias)",
-            r"feature_extractor.conv_layers.\1.layer_norm.\2",
-        ),
-        (r"layer_norm\.(weight|bias)", r"feature_projection.layer_norm.\1"),
-        (r"post_extract_proj\.(weight|bias)", r"feature_projection.projection.\1"),
-        (r"encoder\.pos_conv\.0\.(bias|weight_g|weight_v)", r"encoder.pos_conv_embed.conv.\1"),
-        (r"encoder\.layer_norm\.(weight|bias)", r"encoder.layer_norm.\1"),
-        (
-            _LAYER + r"self_attn\.([qkv]|out)_proj\.(weight|bias)",
-            r"encoder.layers.\1.attention.\2_proj.\3",
-        ),
-        (_LAYER + r"self_attn_layer_norm\.(weight|bias)", r"encoder.layers.\1.layer_norm.\2"),
-        (_LAYER + r"fc1\.(weight|bias)", r"encoder.layers.\1.feed_forward.intermediate_dense.\2"),
-        (_LAYER + r"fc2\.(weight|bias)", r"encoder.layers.\1.feed_forward.output_dense.\2"),
-        (_LAYER + r"final_layer_norm\.(weight|bias)", r"encoder.layers.\1.final_layer_norm.\2"),
-    )
-)
-_NEEDED = (
-    "mask_emb",
-    "layer_norm.weight",
-    "layer_norm.bias",
-    "post_extract_proj.weight",
-    "post_extract_proj.bias",
-    "encoder.pos_conv.0.bias",
-    "encoder.pos_conv.0.weight_g",
-    "encoder.pos_conv.0.weight_v",
-    "encoder.layer_norm.weight",
-    "encoder.layer_norm.bias",
-    "feature_extractor.conv_layers.0.2.weight",
-    "feature_extractor.conv_layers.0.2.bias",
-)
-_NEEDED_OF_A_LAYER = tuple(
-    f"{part}.{kind}"
-    for part in (
-        *(f"self_attn.{each}_proj" for each in ("q", "k", "v", "out")),
-        *("self_attn_layer_norm", "fc1", "fc2", "final_layer_norm"),
-    )
-    for kind in ("weight", "bias")
-)
 
 
 class FairseqShard:
@@ -101,7 +52,7 @@ class FairseqShard:
     ------
     InputError
         The file asks for code, is damaged, holds tensors without a place in the HF layout or lacks
-        some (all are listed), or its settings can't be used.
+        some (the first 50 are listed), or its settings can't be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,6 +66,7 @@ class FairseqShard:
         self._content = content
         model = dict(dict.items(content["model"]))
         weights, self._heads = _sorted_out(path, model)
+        _require_apart(path, [*weights.values(), *self._heads.values()])
         self._tensors = dict(sorted(weights.items()))
         self.entries: Entries = {
             name: (_dtype_of(each), each.shape) for name, each in self._tensors.items()
@@ -139,24 +91,22 @@ class FairseqShard:
             The embeddings do not divide into the codebooks of ``final_proj``, or a dictionary
             does not name the codes 0, 1, ….
         """
-        named = {
-            new: _values(self._heads[old]) for old, new in _HEADS.items() if old in self._heads
-        }
-        if _EMBEDDINGS in self._heads:
+        named = {new: _values(self._heads[old]) for old, new in HEADS.items() if old in self._heads}
+        if EMBEDDINGS in self._heads:
             named[f"{CODEBOOK_TEACHER}.label_embs"] = self._embeddings()
         return dict(sorted(named.items()))
 
     def _embeddings(self) -> np.ndarray:
-        rows, final_size = self._heads[_EMBEDDINGS].shape
+        rows, final_size = self._heads[EMBEDDINGS].shape
         projected = self._heads["final_proj.weight"].shape[0]
         codebooks, rest = divmod(projected, final_size)
         if rest or not codebooks or rows % codebooks:
             raise InputError(
-                f"{self.path}: {_EMBEDDINGS} has shape {[rows, final_size]} and final_proj "
+                f"{self.path}: {EMBEDDINGS} has shape {[rows, final_size]} and final_proj "
                 f"{projected} rows, which are not whole codebooks",
                 "the heads are not those of MERT (untie_final_proj: true)",
             )
-        table = _values(self._heads[_EMBEDDINGS]).reshape(codebooks, rows // codebooks, final_size)
+        table = _values(self._heads[EMBEDDINGS]).reshape(codebooks, rows // codebooks, final_size)
         orders = [_code_rows(self.path, each) for each in self._dictionaries()]
         if len(orders) != codebooks or any(len(order) != table.shape[1] for order in orders):
             return table
@@ -166,7 +116,9 @@ class FairseqShard:
         """Return the symbols of each codebook's dictionary, where the file holds them."""
         state = plain(self._content.get("task_state"))
         found = state.get("dictionaries") if isinstance(state, dict) else None
-        symbols = [each.get("symbols") if isinstance(each, dict) else None for each in found or []]
+        if not isinstance(found, list):
+            return []
+        symbols = [each.get("symbols") if isinstance(each, dict) else None for each in found]
         if not symbols or not all(isinstance(each, list) for each in symbols):
             return []
         return [[str(symbol) for symbol in each or []] for each in symbols]
@@ -237,51 +189,43 @@ def _sorted_out(
     heads: dict[str, PickledTensor] = {}
     faults = []
     for name, value in model.items():
-        if not isinstance(name, str) or _DROPPED.fullmatch(name):
+        if not isinstance(name, str) or DROPPED.fullmatch(name):
             continue
+        is_head = name in HEADS or name == EMBEDDINGS
+        new = name if is_head else hf_name(name)
         if not isinstance(value, PickledTensor) or not is_floating(value.dtype):
-            faults.append(f"{name} is not a tensor of floating-point numbers")
-        elif name in _HEADS or name == _EMBEDDINGS:
+            faults.append(f"{shown(name)} is not a tensor of floating-point numbers")
+        elif new is None:
+            faults.append(f"unexpected tensor {shown(name)} {list(value.shape)}")
+        elif len(value.shape) != dimensions(new) or not all(value.shape):
+            faults.append(
+                f"{name} has shape {list(value.shape)}, expected {dimensions(new)} sizes above 0"
+            )
+        elif is_head:
             heads[name] = value
-        elif (new := _hf_name(name)) is None:
-            faults.append(f"unexpected tensor {name} {list(value.shape)}")
         else:
             weights[new] = value
-    faults += [f"missing tensor {name}" for name in _missing(model)]
+    faults += [f"missing tensor {name}" for name in missing_names(model)]
     if faults:
+        told = [f"  {fault}" for fault in sorted(faults)[:_LISTED]]
+        more = [f"  and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
         raise InputError(
             f"{path}: not the tensors of a MERT or HuBERT pre-training ({len(faults)} faults):\n"
-            + "\n".join(f"  {fault}" for fault in sorted(faults)),
+            + "\n".join([*told, *more]),
             "take MERT-v1-95M_fairseq.pt or MERT-v1-330M_fairseq.pt, or the model's HF folder",
         )
     return weights, heads
 
 
-def _hf_name(name: str) -> str | None:
-    for pattern, replacement in _NAMES:
-        if match := pattern.fullmatch(name):
-            return match.expand(replacement)
-    return None
-
-
-def _missing(model: Mapping[Any, Any]) -> list[str]:
-    def count(pattern: str) -> int:
-        found = (re.match(pattern, str(name)) for name in model)
-        return 1 + max((int(match.group(1)) for match in found if match), default=0)
-
-    needed = [*_NEEDED]
-    for layer in range(count(_LAYER)):
-        needed += [f"encoder.layers.{layer}.{part}" for part in _NEEDED_OF_A_LAYER]
-    for layer in range(count(r"feature_extractor\.conv_layers\.(\d+)\.")):
-        needed.append(f"feature_extractor.conv_layers.{layer}.0.weight")
-    if _EMBEDDINGS in model or "final_proj.weight" in model:
-        needed += [_EMBEDDINGS, "final_proj.weight", "final_proj.bias"]
-    if any(str(name).startswith("encoder_cqt_model.fc.") for name in model):
-        needed += ["encoder_cqt_model.fc.weight", "encoder_cqt_model.fc.bias"]
-    layered = "feature_extractor.conv_layers.0.2.1.weight" in model
-    if layered:  # a layer norm in each convolution instead of one group norm
-        needed = [name.replace(".0.2.", ".0.2.1.") for name in needed]
-    return [name for name in needed if name not in model]
+def _require_apart(path: Path, tensors: Sequence[PickledTensor]) -> None:
+    """Refuse tensors that would together be larger than the file: they show the same numbers."""
+    total = sum(math.prod(each.shape) * STORED[each.dtype].itemsize for each in tensors)
+    if total > path.stat().st_size:
+        raise InputError(
+            f"{path}: its tensors share their numbers: together they hold {total} bytes, and the "
+            f"file {path.stat().st_size}",
+            "take the file as fairseq saved it",
+        )
 
 
 def _dtype_of(tensor: PickledTensor) -> str:
@@ -302,7 +246,7 @@ def _code_rows(path: Path, symbols: list[str]) -> list[int]:
     if sorted(codes) != sorted(wanted) or len(symbols) - len(codes) not in (0, SPECIAL_ROWS):
         raise InputError(
             f"{path}: a dictionary of its labels does not name the codes 0 to {len(codes) - 1}: "
-            f"{', '.join(symbols[:8])}, …",
+            f"{shown(', '.join(symbols[:8]))}, …",
             "set heads: random or heads: warmup",
         )
     special = [row for row, symbol in enumerate(symbols) if not symbol.isdecimal()]
