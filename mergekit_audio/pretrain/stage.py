@@ -18,6 +18,7 @@ from mergekit_audio.pretrain.forgetting import ForgettingProbe
 from mergekit_audio.pretrain.groups import group_of
 from mergekit_audio.pretrain.guard import DivergenceError
 from mergekit_audio.pretrain.heads import make_heads
+from mergekit_audio.pretrain.job import StageJob
 from mergekit_audio.pretrain.objective import (
     PretrainModel,
     device_name,
@@ -33,7 +34,7 @@ from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.start_check import check_start
 from mergekit_audio.pretrain.targets import TargetCache
-from mergekit_audio.pretrain.trainer import StageJob, StageTrainer
+from mergekit_audio.pretrain.trainer import StageTrainer
 from mergekit_audio.pretrain.work import StageFolder, Work
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.recipe.train import PresetBase, Stage

@@ -16,7 +16,7 @@ from mergekit_audio.pretrain.work import StageFolder
 from mergekit_audio.progress import ProgressEvent
 
 if TYPE_CHECKING:
-    from mergekit_audio.pretrain.trainer import StageJob
+    from mergekit_audio.pretrain.job import StageJob
 
 _BATCHES = 4
 _TIMES_CHANCE = 3.0

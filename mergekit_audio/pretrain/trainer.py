@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer
 
-from mergekit_audio.errors import InputError
-from mergekit_audio.files import explain_os_errors, staged_folder
-from mergekit_audio.pretrain.data import Clips, Collate
-from mergekit_audio.pretrain.forgetting import ForgettingProbe
+from mergekit_audio.files import explain_os_errors
 from mergekit_audio.pretrain.groups import clip_factor, gradient_norms
 from mergekit_audio.pretrain.guard import Guard
-from mergekit_audio.pretrain.objective import PretrainModel, device_name
-from mergekit_audio.pretrain.processes import Processes, backend_name, clips_per_step
+from mergekit_audio.pretrain.job import StageJob
+from mergekit_audio.pretrain.objective import PretrainModel
+from mergekit_audio.pretrain.processes import clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, follow_peak
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
-from mergekit_audio.pretrain.stage_log import StageLog
-from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.progress import Progress, ProgressEvent
-from mergekit_audio.recipe.train import Stage
-from mergekit_audio.recipe.train_arguments import TrainArguments
-from mergekit_audio.recipe.trust import Forgetting
-
-_LOG_STATE_NAME = "log_state.json"
-
-
-@dataclass(frozen=True)
-class StageJob:
-    """What a stage's trainer needs beside the model.
-
-    Parameters
-    ----------
-    stage, index, seed
-        The stage, its place in the recipe, and the recipe's seed.
-    arguments
-        The recipe's settings.
-    weights
-        Factor of each teacher's loss.
-    clips, collate
-        The stage's crops in their order, and what makes batches of them.
-    folder
-        Where checkpoints and log stand.
-    log
-        The stage's log.
-    progress
-        Told of every step.
-    processes
-        This process among those that train together.
-    groups
-        The group of each parameter that trains, for the log.
-    probe
-        Scores a model on the corpora of the recipe's ``forgetting``, in the main process.
-    forgetting
-        When to probe.
-    """
-
-    stage: Stage
-    index: int
-    seed: int
-    arguments: TrainArguments
-    weights: Mapping[str, float]
-    clips: Clips
-    collate: Collate
-    folder: StageFolder
-    log: StageLog
-    progress: Progress
-    processes: Processes
-    groups: Mapping[str, str] = field(default_factory=dict)
-    probe: ForgettingProbe | None = None
-    forgetting: Forgetting | None = None
+from mergekit_audio.pretrain.saving import read_progress, write_checkpoint
+from mergekit_audio.pretrain.settings import training_arguments
+from mergekit_audio.progress import ProgressEvent
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -105,7 +48,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self._steps_told = 0
         super().__init__(
             model=model,
-            args=_training_arguments(job),
+            args=training_arguments(job),
             data_collator=job.collate,
             train_dataset=job.clips,
         )
@@ -121,7 +64,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """
         checkpoints = self.job.processes.on_main(self.job.folder.checkpoints)
         last = checkpoints[-1] if checkpoints else None
-        state = self.job.processes.on_main(lambda: None if last is None else _read_log_state(last))
+        state = self.job.processes.on_main(lambda: None if last is None else read_progress(last))
         self.guard.restore(state)
         self.job.processes.on_main(lambda: self._begin_log(state))
         with explain_os_errors(self.job.folder.folder):
@@ -255,21 +198,14 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     def _write_checkpoint(self) -> None:
         """Write a checkpoint under a temporary name and rename it; keep the last two."""
-        step = self.state.global_step
+        step, scaler = self.state.global_step, self.accelerator.scaler
+        progress = {"step": step, **self.job.log.state(), "guard": self.guard.state()}
+        states = {"optimizer": self.optimizer.state_dict()}
+        states["scheduler"] = self.lr_scheduler.state_dict()
+        if scaler is not None:
+            states["scaler"] = scaler.state_dict()
         target = self.job.folder.checkpoint(step)
-        with staged_folder(target, force=True) as staging:
-            state = {name: each.contiguous() for name, each in self.model.state_dict().items()}
-            _write(staging / "model.safetensors", safetensors.torch.save(state, {"format": "pt"}))
-            _save(staging / "optimizer.pt", self.optimizer.state_dict())
-            _save(staging / "scheduler.pt", self.lr_scheduler.state_dict())
-            if self.accelerator.scaler is not None:
-                _save(staging / "scaler.pt", self.accelerator.scaler.state_dict())
-            log_state = json.dumps(
-                {"step": step, **self.job.log.state(), "guard": self.guard.state()},
-                allow_nan=False,
-            )
-            _write(staging / _LOG_STATE_NAME, log_state.encode())
-            self.state.save_to_json(str(staging / "trainer_state.json"))
+        write_checkpoint(target, self.model.state_dict(), states, progress, self.state)
         self.job.folder.drop_old_checkpoints()
 
     @torch.no_grad()
@@ -305,66 +241,3 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _require_finite_loss(self) -> None:
         step = self.state.global_step + 1
         self.guard.require_finite(step, "loss", self._loss, self._tracks)
-
-
-def _training_arguments(job: StageJob) -> TrainingArguments:
-    arguments, stage = job.arguments, job.stage
-    settings = TrainingArguments(
-        output_dir=str(job.folder.folder),
-        max_steps=stage.steps,
-        per_device_train_batch_size=arguments.batch_size,
-        gradient_accumulation_steps=arguments.accumulation,
-        learning_rate=stage.peak_lr,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr": stage.min_lr},
-        warmup_steps=stage.warmup_steps,
-        max_grad_norm=arguments.max_grad_norm,
-        bf16=arguments.precision == "bf16",
-        fp16=arguments.precision == "fp16",
-        use_cpu=device_name() == "cpu",
-        seed=job.seed % (1 << 32),
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=arguments.save_steps,
-        average_tokens_across_devices=False,
-        ddp_backend=backend_name(device_name()) if job.processes.count > 1 else None,
-        # Layer drop leaves out other layers in each process; and gradients then travel in the same
-        # buckets from the first step on, so that a resumed run adds them up in the same order.
-        ddp_find_unused_parameters=True,
-        remove_unused_columns=False,
-        label_names=[],
-        report_to=[],
-        disable_tqdm=True,
-    )
-    if settings.n_gpu > 1:
-        settings._n_gpu = 1  # one process drives one GPU; no DataParallel
-    return settings
-
-
-def _read_log_state(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / _LOG_STATE_NAME
-    try:
-        value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: can't read the checkpoint: {error}", f"delete {checkpoint} and run again"
-        ) from error
-    return value
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as stream:
-        stream.write(content)
-
-
-def _save(path: Path, value: Any) -> None:
-    try:
-        with open(path, "wb") as stream:
-            torch.save(value, stream)
-    except RuntimeError as error:  # torch's own, raised over what the disk said
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise

@@ -6,7 +6,7 @@ from pretraining import make_project, make_recipe
 
 from mergekit_audio import pretrain
 from mergekit_audio.errors import InputError
-from mergekit_audio.pretrain import trainer
+from mergekit_audio.pretrain import saving, trainer
 from mergekit_audio.pretrain.guard import DivergenceError, Guard
 from mergekit_audio.pretrain.work import StageFolder
 from mergekit_audio.recipe.train import Stage
@@ -186,7 +186,7 @@ def test_a_full_disk_never_costs_the_last_good_checkpoint(tmp_path, monkeypatch)
     """ENOSPC in the middle of the second checkpoint: the first stays, and the bits are the same."""
     root = make_project(tmp_path)
     pretrain.run(pretrain.plan(make_recipe(), root), output=root / "whole")
-    whole = trainer._save
+    whole = saving._save
 
     def full(path, value):
         if "checkpoint-4" in str(path) and path.name == "scheduler.pt":
@@ -195,7 +195,7 @@ def test_a_full_disk_never_costs_the_last_good_checkpoint(tmp_path, monkeypatch)
         whole(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_save", full)
+        patch.setattr(saving, "_save", full)
         with pytest.raises(InputError, match="no space left"):
             pretrain.run(pretrain.plan(make_recipe(), root))
     kept = sorted(path.name for path in (root / "out.work").rglob("*checkpoint-*"))

@@ -13,7 +13,7 @@ from pretraining import make_corpus, make_project, make_recipe
 
 from mergekit_audio import pretrain
 from mergekit_audio.errors import InputError
-from mergekit_audio.pretrain import trainer
+from mergekit_audio.pretrain import saving
 from mergekit_audio.pretrain.work import open_work
 
 # Trains in a process of its own and prints a line after every event; with a number as the second
@@ -23,11 +23,11 @@ import os, signal, sys
 from pathlib import Path
 from pretraining import make_recipe
 from mergekit_audio import pretrain
-from mergekit_audio.pretrain import trainer
+from mergekit_audio.pretrain import saving
 
 root, files = Path(sys.argv[1]), int(sys.argv[2])
 written = 0
-whole = trainer._save
+whole = saving._save
 
 def half(path, value):
     global written
@@ -38,7 +38,7 @@ def half(path, value):
     whole(path, value)
 
 if files:
-    trainer._save = half
+    saving._save = half
 
 def tell(event):
     print(event.task, event.done, flush=True)
@@ -118,7 +118,7 @@ def test_killed_in_the_middle_of_the_first_save(project):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_save", die)
+        patch.setattr(saving, "_save", die)
         with pytest.raises(KeyboardInterrupt):
             pretrain.run(pretrain.plan(recipe, project))
     assert not (project / "half").exists()
@@ -234,7 +234,7 @@ def test_a_full_disk_while_saving(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_save", full)
+        patch.setattr(saving, "_save", full)
         with pytest.raises(InputError, match="no space left"):
             pretrain.run(pretrain.plan(make_recipe(), root))
     assert not (root / "out").exists()
@@ -245,7 +245,7 @@ def test_a_full_disk_while_saving(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_a_full_disk_under_torch_is_an_os_error(size):
     with pytest.raises(OSError, match="No space left"):
-        trainer._save(Path("/dev/full"), {"exp_avg": torch.zeros(size)})
+        saving._save(Path("/dev/full"), {"exp_avg": torch.zeros(size)})
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
