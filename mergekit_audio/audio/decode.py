@@ -124,6 +124,23 @@ def decode_blocks(
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
+def read_duration(path: Path) -> float:
+    """Return a recording's length in seconds by its headers; nothing is decoded.
+
+    Raises
+    ------
+    RecordingError
+        The file is missing, empty, not a recording, or cut.
+    """
+    path = Path(path)
+    stream, cut = _inspect(path)
+    if cut:
+        raise RecordingError(path, cut, _CUT)
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(_open(path, _bytes_of(path, stream, stack)))
+        return float(recording.frames / recording.samplerate)
+
+
 def _inspect(path: Path) -> tuple[mpeg.MpegStream | None, str]:
     """Return an MP3's frames, and what is missing at the file's end (a phrase)."""
     try:
