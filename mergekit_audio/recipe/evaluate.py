@@ -10,62 +10,38 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
+from mergekit_audio.recipe.protocols import PRESETS
+from mergekit_audio.recipe.protocols import Protocol as Protocol  # part of this module's recipe
 
-
-class Protocol(Strict):
-    """How a frozen encoder is probed; what the papers leave open is a setting here."""
-
-    chunk_s: Annotated[float, Field(gt=0)] = 30.0
-    """Length of a chunk; a shorter track is one chunk of its own length; nothing is padded."""
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a chunk that the next one repeats."""
-    last_chunk: Literal["drop", "keep", "align"] = "drop"
-    """A last, shorter chunk is dropped, kept, or moved back to full length."""
-    min_last_chunk_s: Annotated[float, Field(gt=0)] = 1.0
-    """With `keep`: the shortest last chunk that counts."""
-    max_duration_s: Annotated[float, Field(gt=0)] | None = None
-    """Only the first seconds of a track are used (150 makam, 780 Hindustani, 330 Carnatic)."""
-    normalize: bool = True
-    """Give each chunk zero mean and unit variance first (MARBLE does; MERT's training did not)."""
-    standardize: bool = False
-    """Give each feature zero mean and unit variance over the training chunks (MARBLE does not)."""
-    layer: int | Literal["weighted"] = "weighted"
-    """A hidden state (0 is the front's output) or a learned softmax-weighted sum of all."""
-    hidden_size: int = Field(default=512, gt=0)
-    """Units of the probe's one hidden layer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Dropout after the hidden layer."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Adam's learning rate."""
-    batch_size: int = Field(default=64, gt=0)
-    """Chunks of a step."""
-    max_epochs: int = Field(default=100, gt=0)
-    """At most this many epochs."""
-    patience: int = Field(default=10, gt=0)
-    """Epochs without a better validation score before stopping."""
-    plateau_patience: int = Field(default=3, gt=0)
-    """Epochs without a better validation score before the learning rate is halved."""
-    monitor: Literal["roc_auc", "average_precision"] = "roc_auc"
-    """The validation score that stops the training and restores the best weights."""
-    aggregate: Literal["mean_probability", "mean_logit"] = "mean_probability"
-    """How a track's chunks become one prediction."""
+TaskKind = Literal["tagging", "multiclass", "key", "tempo", "regression"]
+TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+KEYS = tuple(f"key--{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
+TEMPO_VALUE = "tempo_bpm"
+DEFAULT_SEEDS = (0, 1, 2, 3, 4)
 
 
 class Task(Strict):
-    """One probing task: a corpus with tags and splits."""
+    """One probing task: a corpus with splits, and what to tell of its tracks."""
 
     name: str
     """The column's name in tables."""
     corpus: str
-    """A manifest, a folder or a prepared corpus with `split` and `tags`."""
+    """A manifest, a folder or a prepared corpus with `split` and `tags` or `values`."""
+    kind: TaskKind = "tagging"
+    """`tagging`: any number of tags; `multiclass` and `key`: exactly one; `tempo` and `regression`:
+    numbers from the corpus's `values`."""
     western: bool = False
     """Counts to the Western average (the others to the non-Western one)."""
     top_tags: int | None = Field(default=None, gt=0)
     """Keep the most frequent tags of the training split (ties alphabetical); null keeps all."""
     tags: list[str] | None = Field(default=None, min_length=1)
     """A pinned tag list instead."""
+    category: str | None = Field(default=None, min_length=1)
+    """Only tags of one category: what stands before `--`."""
+    values: list[str] | None = Field(default=None, min_length=1)
+    """Regression: the values to predict; null takes all that a training track has."""
     protocol: Protocol = Protocol()
-    """How this task is probed."""
+    """How this task is probed: a preset's name, or a mapping of `preset` and settings."""
 
     @model_validator(mode="after")
     def _one_tag_rule(self) -> Self:
@@ -73,6 +49,21 @@ class Task(Strict):
             if self.top_tags is not None:
                 raise ValueError("give either `tags` or `top_tags`")
             require_distinct("tags", self.tags)
+        if self.values is not None:
+            require_distinct("values", self.values)
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        fitting = {
+            "tagging": ("tags", "top_tags", "category"),
+            "multiclass": ("tags", "category"),
+            "regression": ("values",),
+        }.get(self.kind, ())
+        given = [key for key in ("tags", "top_tags", "category", "values") if getattr(self, key)]
+        if wrong := [key for key in given if key not in fitting]:
+            takes = " and ".join(fitting) or "none of these keys"
+            raise ValueError(f"kind: {self.kind} takes {takes}, found {', '.join(wrong)}")
         return self
 
 
@@ -93,7 +84,7 @@ class EvaluateModel(Strict):
 
 
 class EvaluateRecipe(Strict):
-    """Probe frozen encoders on tagging tasks: every model on every task with every seed."""
+    """Probe frozen encoders: every model on every task with every seed."""
 
     kind: Literal["evaluate"]
     """Always `evaluate`."""
@@ -105,19 +96,55 @@ class EvaluateRecipe(Strict):
     """The rows."""
     tasks: list[Task] = Field(min_length=1)
     """The columns."""
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
-    """Seeds of the probes (initial weights, order, dropout)."""
+    reference: str | None = None
+    """The row that the others are compared with; null means the first."""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=list(DEFAULT_SEEDS), min_length=1)
+    """Seeds of the probes (initial weights, order, dropout); left out, those of the preset that the
+    tasks share, or 0 to 4."""
     store: str | None = None
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
     output: OutputPath
     """The folder of results, relative to the recipe file."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _seeds_of_the_preset(cls, value: Any) -> Any:
+        return with_preset_seeds(value)
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        names = [entry.name for entry in self.models]
+        if self.reference is not None and self.reference not in names:
+            raise ValueError(f"reference names {self.reference!r}, but models are {names}")
         require_distinct("model names", [entry.name for entry in self.models])
         require_distinct("task names", [task.name for task in self.tasks])
         require_distinct("seeds", self.seeds)
         return self
+
+
+def with_preset_seeds(value: Any) -> Any:
+    """Return a recipe's plain values with the seeds of the one preset that all its tasks name.
+
+    Raises
+    ------
+    ValueError
+        The tasks' presets have different seeds, and the recipe names none.
+    """
+    if not isinstance(value, dict) or "seeds" in value or not isinstance(value.get("tasks"), list):
+        return value
+    found = {}
+    for task in value["tasks"]:
+        protocol = task.get("protocol") if isinstance(task, dict) else None
+        name = protocol.get("preset") if isinstance(protocol, dict) else protocol
+        if not isinstance(name, str | None) or (name is not None and name not in PRESETS):
+            return value
+        found[PRESETS[name].seeds if name is not None else DEFAULT_SEEDS] = name
+    if len(found) > 1:
+        listed = ", ".join(
+            f"{list(seeds)} ({name or 'no preset'})" for seeds, name in found.items()
+        )
+        raise ValueError(f"the tasks' presets have different seeds, {listed}: give `seeds`")
+    return {**value, "seeds": list(next(iter(found)))} if found else value
 
 
 def require_distinct(what: str, values: Sequence[object]) -> None:
