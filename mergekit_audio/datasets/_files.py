@@ -12,6 +12,7 @@ from typing import Any
 from mergekit_audio.errors import InputError
 
 _LISTED = 100
+_LONGEST_CELL = 1 << 24  # characters; a biography may be longer than csv's own limit
 
 
 class Faults:
@@ -102,19 +103,19 @@ class Faults:
 
     def cells(self, place: str, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
         """Return the cells of each line of a CSV that is not empty, with its number."""
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         lines: list[tuple[int, list[str]]] = []
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return lines
-            except csv.Error as error:
-                self.add(place, f"can't be read as a table: {error}", line)
-                return lines
-            if any(cell.strip() for cell in cells):
-                lines.append((line, cells))
+        line, limit = 1, csv.field_size_limit(_LONGEST_CELL)
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    lines.append((line, cells))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            self.add(place, f"can't be read as a table: {error}", line)
+        finally:
+            csv.field_size_limit(limit)
+        return lines
 
     def names(self, *places: str) -> list[str]:
         """Return the texts of an NPY file of one dimension; arrays of objects are refused."""

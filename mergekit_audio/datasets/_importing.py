@@ -69,7 +69,7 @@ def report(plan: Plan, unreadable: Sequence[Finding] = ()) -> Report:
     broken = {finding.id for finding in unreadable}
     usable = [item for item, _ in plan.found if item.id not in broken]
     files = {place: sha256_of_file(plan.raw / place) for place in sorted(set(plan.listing.files))}
-    listed = Counter(item.split for item in plan.listing.items)
+    listed = Counter(item.split for item in plan.listing.items if not item.known_broken)
     kept = Counter(item.split for item in usable)
     names = dataset.labels() or tuple(sorted({tag for item in usable for tag in item.labels}))
     positives = {name: empty_counts() for name in names}
@@ -135,9 +135,11 @@ def write(
 def _fault(dataset: PublicDataset, item: Item, labels: frozenset[str]) -> tuple[str, str]:
     """Return why an item is left out before its file is looked for: kind and reason, or nothing."""
     if item.split not in SPLITS:
-        return "without_split", "is in no split file" if item.split is None else str(item.split)
+        return "without_split", "is in no split" if item.split is None else str(item.split)
     if item.known_broken:
         return "known_broken", item.known_broken
+    if item.problem[0]:
+        return item.problem
     if dataset.kind in ("multiclass", "key"):
         chosen = [tag for tag in dict.fromkeys(item.labels) if not labels or tag in labels]
         if len(chosen) != 1:
@@ -194,7 +196,7 @@ def _facts(dataset: PublicDataset, files: dict[str, str]) -> dict[str, Any]:
         "notes": dataset.notes,
         "max_duration_s": dataset.max_duration_s,
         "files": {
-            place: {"sha256": digest, "published": dataset.checksums.get(place)}
+            place: {"sha256": digest, "published": _published_sha256(dataset, place)}
             for place, digest in files.items()
         },
     }
@@ -204,16 +206,20 @@ def _differing_files(dataset: PublicDataset, files: dict[str, str]) -> list[Find
     return [
         Finding("differing_file", place, f"sha256 {digest[:12]}…, published {known[:12]}…")
         for place, digest in files.items()
-        if (known := dataset.checksums.get(place)) and known != digest
+        if (known := _published_sha256(dataset, place)) and known != digest
     ]
+
+
+def _published_sha256(dataset: PublicDataset, place: str) -> str | None:
+    return dataset.checksums.get(PurePosixPath(place).name)
 
 
 def _differing_labels(dataset: PublicDataset, items: Sequence[Item]) -> list[Finding]:
     """Compare the pinned tags with those that the rule chooses from the files at hand."""
     if dataset.top_tags is None:
         return []
-    train = [item.labels for item in items if item.split == "train"]
-    difference = Difference.of(dataset.labels(), vocabulary(train, dataset.top_tags))
+    counted = [item.labels for item in items if item.split in dataset.counted]
+    difference = Difference.of(dataset.labels(), vocabulary(counted, dataset.top_tags))
     return [
         *(Finding("differing_labels", tag, "only pinned") for tag in difference.only_pinned),
         *(Finding("differing_labels", tag, "only counted") for tag in difference.only_counted),

@@ -111,7 +111,10 @@ class Item:
     start_s, end_s
         The window in seconds of the file; ``None`` means its beginning and its end.
     known_broken
-        Why its audio is known to be unusable; then it is listed and its file is not looked for.
+        Why its audio is known to be unusable; such an item is reported, and not counted as listed.
+    problem
+        Kind (one of ``LEFT_OUT``) and reason of what is wrong with its metadata; then it is left
+        out, and still counted as listed.
     """
 
     id: str
@@ -123,6 +126,7 @@ class Item:
     start_s: float | None = None
     end_s: float | None = None
     known_broken: str = ""
+    problem: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -161,9 +165,11 @@ class PublicDataset(Dataset):
     splits: ClassVar[Mapping[str, int]]
     """The published number of items of each split."""
     checksums: ClassVar[Mapping[str, str]] = {}
-    """The sha256 of split and metadata files, by their place in the raw folder, where known."""
+    """The sha256 of split and metadata files, by file name, where they are known."""
     top_tags: ClassVar[int | None] = None
     """How many tags the tag rule keeps (`_tags.vocabulary`); the pinned ones are compared."""
+    counted: ClassVar[tuple[str, ...]] = ("train",)
+    """The splits whose labels the tag rule counts."""
     test_positives: ClassVar[Mapping[str, int]] = {}
     """The published number of test items that have a label, where known."""
     notes: ClassVar[str] = ""
