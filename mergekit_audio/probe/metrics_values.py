@@ -61,7 +61,7 @@ def correct_tempi(
     *,
     what: str = "the estimates",
 ) -> NDArray[np.float64]:
-    """Return 1 where ``|1 - estimate / tempo| <= 0.04`` and 0 elsewhere; the mean is Accuracy 1.
+    """Return 1 where ``|estimate - tempo| <= 0.04 tempo`` and 0 elsewhere; the mean is Accuracy 1.
 
     Parameters
     ----------
@@ -99,7 +99,8 @@ def correct_tempi(
     found = estimates[:, 0].astype(np.float64)
     if estimates.shape[1] != 1:
         found = decode_tempo(estimates)
-    return (np.abs(1.0 - found / truth[:, 0]) <= TEMPO_TOLERANCE).astype(np.float64)
+    near: NDArray[np.bool_] = np.abs(found - truth[:, 0]) <= TEMPO_TOLERANCE * truth[:, 0]
+    return near.astype(np.float64)
 
 
 def tempo_targets(tempi: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

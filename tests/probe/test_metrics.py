@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mergekit_audio.errors import InputError
@@ -56,3 +57,29 @@ def test_half_of_the_pairs_are_right_when_all_scores_tie():
     )
     assert found.roc_auc.tolist() == [0.5]
     assert found.average_precision.tolist() == [0.4]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, bool])
+def test_rounded_scores_are_refused(dtype):
+    with pytest.raises(InputError, match="need float32 or float64"):
+        score_labels(np.eye(4, dtype=dtype), np.eye(4, dtype=bool), list("abcd"), split="test")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+    scores = np.eye(4)
+    scores[1, 2] = value
+    with pytest.raises(InputError, match="the test split: 1 of 16 values are NaN or infinite"):
+        score_labels(scores, np.eye(4, dtype=bool), list("abcd"), split="test")
+
+
+def test_saturated_sigmoids_tie_as_in_sklearn():
+    generator = np.random.default_rng(3)
+    logits = np.clip(60 * generator.normal(size=(300, 3)), -120, 80).astype(np.float32)
+    scores = expit(logits)  # many are exactly 0 or 1
+    assert scores.dtype == np.float32
+    targets = generator.random((300, 3)) < 0.2
+    found = score_labels(scores, targets, list("abc"), split="test")
+    assert len(np.unique(scores)) < 0.7 * scores.size
+    expected = [average_precision_score(targets[:, i], scores[:, i]) for i in range(3)]
+    np.testing.assert_allclose(found.average_precision, expected, rtol=0, atol=1e-12)
