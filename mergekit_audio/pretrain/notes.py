@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mergekit_audio.pretrain.heads import HEADS_NAME
 from mergekit_audio.pretrain.objective import MASK_VECTOR
-from mergekit_audio.pretrain.parameters import trainable_names
+from mergekit_audio.pretrain.parameters import frozen_entries, trainable_names
 from mergekit_audio.recipe.train import PresetBase, TrainRecipe
 
 
@@ -48,6 +48,14 @@ def plan_notes(
         yield f"in no stage's mixture, so not heard: {', '.join(unheard)}"
     if recipe.replay is not None and not any(stage.replay_share for stage in recipe.stages):
         yield f"replay is given, but no stage (such as {first.name!r}) has a replay_share"
+
+
+def frozen_notes(recipe: TrainRecipe, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Tell of parameters that a stage names and the recipe's transfer leaves as they are."""
+    name = recipe.transfer.model_dump()["name"]
+    for stage in recipe.stages:
+        if frozen := frozen_entries(recipe, stage, shapes):
+            yield f"stage {stage.name!r}: transfer {name!r} freezes {', '.join(frozen)}"
 
 
 def hour_notes(recipe: TrainRecipe, hours: Mapping[str, float | None]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mergekit_audio.errors import Fault, InputError, RecipeError
 from mergekit_audio.recipe.train import Stage, TrainRecipe
@@ -57,6 +57,50 @@ def require_matches(
             f"{', '.join(recipe.backbone.parameter_groups)}, and heads are heads.<teacher>.*"
             + (f": {', '.join(heads)}" if heads else ""),
         )
+
+
+def require_trained(
+    recipe: TrainRecipe, shapes: Mapping[str, Sequence[int]], *, heads_unknown: bool = False
+) -> None:
+    """Check that the recipe's transfer leaves every stage something to train.
+
+    Parameters
+    ----------
+    shapes
+        The shape of every parameter by the name that recipes use.
+    heads_unknown
+        Some heads are not known yet: stages that name heads are left for later.
+
+    Raises
+    ------
+    RecipeError
+        A stage names only parameters that the transfer freezes; all of them are listed.
+    """
+    faults: list[Fault] = []
+    name = recipe.transfer.model_dump()["name"]
+    for i, stage in enumerate(recipe.stages):
+        if heads_unknown and any(not glob.startswith("encoder.") for glob in stage.train):
+            continue
+        if not recipe.transfer.trained_sizes(shapes, trainable_names(recipe, stage, shapes)):
+            problem = f"transfer {name!r} freezes all of {', '.join(stage.train)}"
+            faults.append(Fault("", 0, 0, f"stages[{i}].train", problem))
+    if faults:
+        raise RecipeError(
+            faults,
+            "name layers of the encoder (encoder) or heads (heads.*), or take transfer: full",
+        )
+
+
+def frozen_entries(
+    recipe: TrainRecipe, stage: Stage, shapes: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """Return the entries of a stage's ``train`` of which the recipe's transfer trains nothing."""
+    found = []
+    for entry in stage.train:
+        named = trainable_names(recipe, stage.model_copy(update={"train": [entry]}), shapes)
+        if named and not recipe.transfer.trained_sizes(shapes, named):
+            found.append(entry)
+    return found
 
 
 def _globs(recipe: TrainRecipe, entry: str) -> Sequence[str]:

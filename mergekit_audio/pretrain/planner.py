@@ -20,9 +20,9 @@ from mergekit_audio.pretrain.heads import (
     with_special_rows,
     with_warmup,
 )
-from mergekit_audio.pretrain.notes import hour_notes, plan_notes
+from mergekit_audio.pretrain.notes import frozen_notes, hour_notes, plan_notes
 from mergekit_audio.pretrain.objective import require_mask_vector
-from mergekit_audio.pretrain.parameters import require_matches, trainable_names
+from mergekit_audio.pretrain.parameters import require_matches, require_trained, trainable_names
 from mergekit_audio.pretrain.processes import clips_per_step, with_steps
 from mergekit_audio.pretrain.timing import hours_of
 from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
@@ -74,6 +74,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
     names = {**shapes, **{f"heads.{name}": shape for name, shape in _flat(heads).items()}}
     pending = tuple(name for name, found in heads.items() if found is None)
     require_matches(recipe, names, heads_unknown=bool(pending))
+    require_trained(recipe, names, heads_unknown=bool(pending))
     sources = {f"corpus.{name}": source for name, source in recipe.corpora().items()}
     if recipe.replay is not None:
         sources["replay"] = recipe.replay
@@ -93,6 +94,7 @@ def plan(recipe: TrainRecipe, root: Path) -> TrainPlan:
         notes=(
             *row_notes(written, recipe),
             *plan_notes(recipe, imported, pending),
+            *frozen_notes(recipe, names),
             *culture_notes(recipe, root),
         ),
     )
@@ -195,17 +197,17 @@ class TrainPlan:
     def _stage_as_dict(self, stage: Stage) -> dict[str, Any]:
         arguments = self.recipe.arguments
         chosen = trainable_names(self.recipe, stage, self.shapes)
-        trainable = sum(_count(self.shapes[name]) for name in chosen)
+        sizes = self.recipe.transfer.trained_sizes(self.shapes, chosen)
+        trainable = sum(sizes.values())
         clips = stage.steps * clips_per_step(arguments)
         return {
             "name": stage.name,
             "train": list(stage.train),
-            "trainable_tensors": len(chosen),
+            "trainable_tensors": len(sizes),
             "trainable_parameters": trainable,
-            "trainable_by_group": count_by_group(
-                self.recipe, {name: _count(self.shapes[name]) for name in chosen}
-            ),
-            "frozen_parameters": sum(_count(shape) for shape in self.shapes.values()) - trainable,
+            "trainable_by_group": count_by_group(self.recipe, sizes),
+            "frozen_parameters": sum(_count(shape) for shape in self.shapes.values())
+            - sum(_count(self.shapes[name]) for name in chosen if name in sizes),
             "steps": stage.steps,
             "warmup_steps": stage.warmup_steps,
             "peak_lr": stage.peak_lr,

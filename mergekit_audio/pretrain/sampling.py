@@ -12,7 +12,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 # What a stream of random numbers is for; the first word of its seed.
-_ORDER, _CROP, BATCH, SUBSET, DROPOUT, HEAD, FIT = 1, 2, 3, 4, 5, 6, 7
+_ORDER, _CROP, BATCH, SUBSET, DROPOUT, HEAD, FIT, TRANSFER = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mergekit_audio.pretrain.parameters import require_matches, trainable_names
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.processes import Processes, clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, last_step
-from mergekit_audio.pretrain.sampling import clip_order
+from mergekit_audio.pretrain.sampling import TRANSFER, clip_order, seed_of
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
 from mergekit_audio.pretrain.start_check import check_start
 from mergekit_audio.pretrain.targets import TargetCache
@@ -99,7 +99,7 @@ def _train(
     """Train a stage from its last checkpoint, or from its beginning, and return the model."""
     folder = work.stage(index, stage.name)
     model = build_model(plan, index, work, teachers)
-    groups = _choose_parameters(plan, stage, model)
+    groups = _choose_parameters(plan, index, stage, model)
     first_step = last_step(folder)
     logs = work.folder / "logs" / stage.name
     board = open_board(logs, first_step=first_step) if processes.is_main else None
@@ -229,14 +229,19 @@ def clip_shape(plan: TrainPlan) -> ClipShape:
     return ClipShape(samples, frames, backbone.hop_length, backbone.sample_rate_hz)
 
 
-def _choose_parameters(plan: TrainPlan, stage: Stage, model: PretrainModel) -> dict[str, str]:
+def _choose_parameters(
+    plan: TrainPlan, index: int, stage: Stage, model: PretrainModel
+) -> dict[str, str]:
     """Set what trains, and return the group of each of these parameters by the model's names."""
     names = public_names(model)
     require_matches(plan.recipe, names.values())
     chosen = set(trainable_names(plan.recipe, stage, names.values()))
     trainable = [own for own, public in names.items() if public in chosen]
-    plan.recipe.transfer.prepare(model, trainable)
-    return {own: group_of(plan.recipe, names[own]) for own in trainable}
+    seed = seed_of(TRANSFER, plan.recipe.seed, index)
+    plan.recipe.transfer.prepare(model, trainable, seed=seed)
+    trained = {own for own, each in model.named_parameters() if each.requires_grad}
+    names = public_names(model)  # a transfer may have added some
+    return {own: group_of(plan.recipe, name) for own, name in names.items() if own in trained}
 
 
 def _clips(

@@ -12,7 +12,7 @@ from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugi
 from mergekit_audio.recipe.train_arguments import NonNegative, Positive, Share, TrainArguments
 from mergekit_audio.recipe.trust import Forgetting
 from mergekit_audio.teachers.base import Teacher
-from mergekit_audio.transfers.base import Transfer
+from mergekit_audio.transfers.base import FOLDING_HINT, Transfer
 
 HEADS_WARMUP = "heads_warmup"
 """The name of the stage that ``heads: warmup`` puts before the others."""
@@ -121,7 +121,8 @@ class TrainRecipe(Strict):
     transfer: Annotated[Transfer, Plugin("transfers")] = Field(
         default_factory=lambda: default_plugin("transfers", "full")
     )
-    """How data changes weights."""
+    """How data changes weights: `full`; or `lora`, `ssf`, `bitfit`, which train few numbers and
+    fold them into plain weights after each stage."""
     arguments: TrainArguments = TrainArguments()
     """The trainer's settings."""
     forgetting: Forgetting | None = None
@@ -132,6 +133,19 @@ class TrainRecipe(Strict):
     """The prepared store; null means `.cmerge_store` beside the recipe."""
     output: OutputPath
     """The model folder to write, relative to the recipe file."""
+
+    @field_validator("transfer", mode="after")
+    @classmethod
+    def _gives_plain_weights(cls, transfer: Transfer) -> Transfer:
+        name = transfer.model_dump()["name"]
+        if not transfer.folds:
+            raise ValueError(
+                f"{name!r} adds parts that no plain weights hold, so its result is no task vector; "
+                f"{FOLDING_HINT}"
+            )
+        if not transfer.changes_encoder:
+            raise ValueError(f"{name!r} leaves the encoder as it is; {FOLDING_HINT}")
+        return transfer
 
     @field_validator("stages", mode="after")
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mergekit_audio.transfers.base import Transfer
+from mergekit_audio.transfers.base import Shapes, Transfer
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -16,12 +17,14 @@ class Full(Transfer):
 
     name: Literal["full"] = "full"
 
-    def prepare(self, model: nn.Module, trainable: list[str]) -> None:
-        """Let exactly the named parameters have gradients."""
-        chosen = set(trainable)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in chosen)
+    tuning_rate: ClassVar[float] = 1e-5
 
-    def finish(self, model: nn.Module) -> dict[str, torch.Tensor]:
-        """Return the model's state dict on the CPU."""
-        return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    def prepare(self, model: nn.Module, trainable: list[str], *, seed: int = 0) -> None:
+        """Let exactly the named parameters have gradients; nothing is drawn from the seed."""
+        from mergekit_audio.transfers._modules import train_only
+
+        train_only(model, trainable)
+
+    def trained_sizes(self, shapes: Shapes, trainable: Sequence[str]) -> dict[str, int]:
+        """Return the size of each named parameter."""
+        return {name: math.prod(shapes[name]) for name in trainable}
