@@ -14,8 +14,9 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.probe.intervals import bca_interval, bootstrap_p_value, percentile_interval
 from mergekit_audio.probe.resampling import resampling_weights, statistic
 from mergekit_audio.probe.significance import holm, sign_flip_p_value
-from mergekit_audio.probe.task_metrics import METRICS_OF_KIND, TaskKind, score_task
+from mergekit_audio.probe.task_metrics import METRICS_OF_KIND, score_task
 from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.recipe.evaluate import TaskKind
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

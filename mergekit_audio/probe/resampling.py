@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mergekit_audio.probe.metrics_classes import correct_classes, key_scores
 from mergekit_audio.probe.metrics_values import correct_tempi
 from mergekit_audio.probe.presorted import rank_label
-from mergekit_audio.probe.task_metrics import TaskKind
+from mergekit_audio.recipe.evaluate import TaskKind
 
 BLOCK = 64
 """Resamples at a time: their weights stay in the cache."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.probe.metrics import LabelScores, score_labels
 from mergekit_audio.probe.metrics_classes import correct_classes, key_scores
 from mergekit_audio.probe.metrics_values import correct_tempi, r2_scores
+from mergekit_audio.recipe.evaluate import TaskKind
 
-TaskKind = Literal["tagging", "multiclass", "key", "tempo", "regression"]
 METRICS_OF_KIND: Mapping[TaskKind, tuple[str, ...]] = {
     "tagging": ("roc_auc", "average_precision"),
     "multiclass": ("accuracy",),
