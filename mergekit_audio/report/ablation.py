@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergekit_audio.report.tables import PERCENT, Cell
+from mergekit_audio.report.table import PERCENT, Cell
 
 METRICS = {"roc_auc": "ROC-AUC", "average_precision": "AP", "mean": "mean of ROC-AUC and AP"}
 NOTHING = "-"

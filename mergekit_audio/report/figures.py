@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRIC_TITLES = {"roc_auc": "ROC-AUC", "average_precision": "AP"}
+METRIC_TITLES = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "AP",
+    "accuracy": "accuracy",
+    "weighted_score": "weighted key score",
+    "accuracy_1": "Accuracy 1",
+    "r2": "R²",
+}
 PERCENT = 100.0
 TEST_COLOUR, VALID_COLOUR, BASE_COLOUR = "#0072B2", "#999999", "#333333"
 AVERAGE_COLOUR, CHOSEN_COLOUR = "#009E73", "#D55E00"
@@ -88,17 +95,24 @@ def _scale_figure(summary: Mapping[str, Any]) -> Figure:
 
     names = [task["name"] for task in summary["tasks"]]
     columns: list[str | None] = [*names, None] if len(names) > 1 else [*names]
-    size = (2.2 * len(columns) + 0.6, 5.2)
+    lines = max(len(_metrics(summary, task)) for task in columns)
+    size = (2.2 * len(columns) + 0.6, 2.6 * lines)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(METRIC_TITLES), len(columns), squeeze=False, sharex=True)
-    for row, metric in enumerate(METRIC_TITLES):
-        for column, task in enumerate(columns):
-            _scale_panel(axes[row][column], summary, task, metric)
+    axes = figure.subplots(lines, len(columns), squeeze=False, sharex=True)
+    for column, task in enumerate(columns):
+        metrics = _metrics(summary, task)
+        for row in range(lines):
+            panel = axes[row][column]
+            if row >= len(metrics):
+                panel.set_axis_off()
+                continue
+            _scale_panel(panel, summary, task, metrics[row])
             if row == 0:
-                axes[row][column].set_title(task or "average of tasks")
-            if row == len(METRIC_TITLES) - 1:
-                axes[row][column].set_xlabel("λ")
-        axes[row][0].set_ylabel(f"{METRIC_TITLES[metric]} (%)")
+                panel.set_title(task or "average of tasks")
+            if row == len(metrics) - 1:
+                panel.set_xlabel("λ")
+            if column == 0 or metrics[row:] != _metrics(summary, columns[0])[row:]:
+                panel.set_ylabel(f"{METRIC_TITLES[metrics[row]]} (%)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     wide = min(len(columns), len(handles))
     figure.legend(handles, labels, loc="outside lower center", ncols=wide, frameon=False)
@@ -153,13 +167,18 @@ def _model_figure(summary: Mapping[str, Any]) -> Figure:
 
     tasks = [task["name"] for task in summary["tasks"]]
     rows: Sequence[Mapping[str, Any]] = summary["rows"]
-    size = (2.2 * len(tasks) + 1.6, 2 * (0.9 + 0.28 * len(rows)))
+    lines = max(len(_metrics(summary, task)) for task in tasks)
+    size = (2.2 * len(tasks) + 1.6, lines * (0.9 + 0.28 * len(rows)))
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(METRIC_TITLES), len(tasks), squeeze=False, sharey=True)
+    axes = figure.subplots(lines, len(tasks), squeeze=False, sharey=True)
     places = list(range(len(rows)))
-    for line, metric in enumerate(METRIC_TITLES):
+    for line in range(lines):
         for column, task in enumerate(tasks):
             panel = axes[line][column]
+            if line >= len(_metrics(summary, task)):
+                panel.set_axis_off()
+                continue
+            metric = _metrics(summary, task)[line]
             spreads = [_spread(summary, row, task, "test", metric) for row in rows]
             panel.errorbar(
                 [mean for mean, _ in spreads],
@@ -177,6 +196,13 @@ def _model_figure(summary: Mapping[str, Any]) -> Figure:
         axes[line][0].set_yticks(places, [row["name"] for row in rows])
         axes[line][0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
+
+
+def _metrics(summary: Mapping[str, Any], task: str | None) -> list[str]:
+    """Return the metrics of a task, or those that the average of all tasks has, in our order."""
+    row = summary["rows"][0]
+    held = row["task_averages"]["test"] if task is None else row["scores"][task]["test"]
+    return [metric for metric in METRIC_TITLES if metric in held]
 
 
 def _spread(

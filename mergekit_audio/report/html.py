@@ -10,7 +10,8 @@ from typing import Any
 from mergekit_audio.files import write_text
 from mergekit_audio.report.figures import score_svg
 from mergekit_audio.report.statement import selection_sentences
-from mergekit_audio.report.tables import METRIC_TITLES, Table, main_table, table_notes, table_rows
+from mergekit_audio.report.table import Table
+from mergekit_audio.report.tables import METRIC_TITLES, main_table, table_notes, table_rows
 
 PERCENT = 100.0
 SYNTHETIC_NOTE = (
@@ -138,7 +139,10 @@ def _labels(summary: Mapping[str, Any], task: Mapping[str, Any]) -> str:
     shown = table_rows(summary)
     name = task["name"]
     tables = []
+    held: Mapping[str, Any] = next(iter(shown[0][1]["labels"][name].values()), {})
     for metric, metric_title in METRIC_TITLES.items():
+        if metric not in held:
+            continue
         heads = "".join(f"<th>{_text(title)}</th>" for title, _ in shown)
         lines = []
         for label in sorted(shown[0][1]["labels"][name]):
