@@ -12,6 +12,8 @@ from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.protocols import PRESETS
 from mergekit_audio.recipe.protocols import Protocol as Protocol  # part of this module's recipe
+from mergekit_audio.recipe.tuning import Tuning, transfer_label, transfer_name
+from mergekit_audio.transfers.base import Transfer
 
 TaskKind = Literal["tagging", "multiclass", "key", "tempo", "regression"]
 TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -96,11 +98,25 @@ class EvaluateRecipe(Strict):
     """The rows."""
     tasks: list[Task] = Field(min_length=1)
     """The columns."""
+    transfer: Annotated[Transfer, Plugin("transfers")] = Field(
+        default_factory=lambda: default_plugin("transfers", "probing")
+    )
+    """`probing` trains heads on the frozen encoder's features, by each task's `protocol`; with any
+    other transfer the encoder is tuned for each task together with its head, by `tuning`."""
+    transfers: list[Annotated[Transfer, Plugin("transfers")]] | None = Field(
+        default=None, min_length=1
+    )
+    """Instead of `transfer`: several in one table, a row for each of each model. All of them,
+    `probing` too, are trained by `tuning`, so that rows differ in nothing else."""
+    tuning: Tuning = Tuning()
+    """How encoders are tuned."""
     reference: str | None = None
     """The row that the others are compared with; null means the first."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=list(DEFAULT_SEEDS), min_length=1)
     """Seeds of the probes (initial weights, order, dropout); left out, those of the preset that the
     tasks share, or 0 to 4."""
+    resamples: int = Field(default=10_000, ge=0)
+    """Resamples of the tracks in the paired bootstrap of differences; 0 leaves differences out."""
     store: str | None = None
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
     output: OutputPath
@@ -112,10 +128,39 @@ class EvaluateRecipe(Strict):
         return with_preset_seeds(value)
 
     @model_validator(mode="after")
+    def _tunes_or_not(self) -> Self:
+        if self.transfers is not None and transfer_name(self.transfer) != "probing":
+            raise ValueError("give either `transfer` or `transfers`")
+        tuned = self.tuned()
+        names = [transfer_name(transfer) for transfer in tuned]
+        if not tuned and self.tuning != Tuning():
+            raise ValueError("`tuning` belongs to a `transfer` other than probing, or `transfers`")
+        if unknown := sorted(self.tuning.learning_rates.keys() - set(names)):
+            raise ValueError(f"tuning.learning_rates names {unknown}, but transfers are {names}")
+        require_distinct("transfers", [transfer_label(transfer) for transfer in tuned])
+        return self
+
+    def tuned(self) -> list[Transfer]:
+        """Return the transfers that tune an encoder with its head; none for frozen features."""
+        if self.transfers is not None:
+            return list(self.transfers)
+        return [] if transfer_name(self.transfer) == "probing" else [self.transfer]
+
+    def row_names(self) -> list[str]:
+        """Return the names of the table's rows, in their order."""
+        models = [entry.name for entry in self.models]
+        labels = [transfer_label(transfer) for transfer in self.tuned()]
+        if not labels:
+            return models
+        return labels if len(models) == 1 else [f"{m}: {label}" for m in models for label in labels]
+
+    @model_validator(mode="after")
     def _distinct(self) -> Self:
-        names = [entry.name for entry in self.models]
+        names = self.row_names()
+        if self.resamples == 1:
+            raise ValueError("one resample has no spread: give 0, or more than one `resamples`")
         if self.reference is not None and self.reference not in names:
-            raise ValueError(f"reference names {self.reference!r}, but models are {names}")
+            raise ValueError(f"reference names {self.reference!r}, but the rows are {names}")
         require_distinct("model names", [entry.name for entry in self.models])
         require_distinct("task names", [task.name for task in self.tasks])
         require_distinct("seeds", self.seeds)
