@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from mergekit_audio.backbones._pooled import require_evaluation
+from mergekit_audio.backbones.base import PrefixNames
 from mergekit_audio.errors import InputError
 from mergekit_audio.weights.keys import canonical_name
 
@@ -22,6 +24,7 @@ def hubert_config(
     sample_rate_hz: int,
     hop_length: int,
     receptive_field: int,
+    backbone: str = "mert",
 ) -> Any:
     """Return the `HubertConfig` of a ``config.json``, checking that `HubertModel` computes it.
 
@@ -61,7 +64,7 @@ def hubert_config(
         raise InputError(
             f"config.json: {error}", "compare it with the model's published config"
         ) from error
-    _check_rates(config, settings, sample_rate_hz, hop_length, receptive_field)
+    _check_rates(config, settings, sample_rate_hz, hop_length, receptive_field, backbone)
     return settings
 
 
@@ -92,6 +95,84 @@ def build_hubert(
     return model
 
 
+def all_hidden_states(model: Any, wave: torch.Tensor, receptive_field: int) -> torch.Tensor:
+    """Return what enters the first layer and what leaves every layer, ``[B, L, T, D]`` in float32.
+
+    Raises
+    ------
+    ValueError
+        A part of the model is in training mode: dropout would change values and layer drop leave
+        layers out.
+    InputError
+        The waveforms are not ``[B, S]`` or are shorter than one frame.
+    """
+    require_evaluation(model)
+    if wave.ndim != 2 or wave.shape[1] < receptive_field:
+        raise InputError(
+            f"waveforms of shape {list(wave.shape)}; expected [clips, samples] with at least "
+            f"{receptive_field} samples (one frame)",
+            "leave out clips that are too short",
+        )
+    output = model(wave, output_hidden_states=True)
+    return torch.stack([layer.float() for layer in output.hidden_states], dim=1)
+
+
+def last_layer(config: Mapping[str, Any]) -> int:
+    """Return the number of layers, which is the last hidden state's number."""
+    return int(config.get("num_hidden_layers", 12))
+
+
+def prefix_names(config: Mapping[str, Any], names: Iterable[str], last_layer: int) -> PrefixNames:
+    """Return the tensors of the model of ``last_layer`` layers, and those that it computes with.
+
+    The mask vector is never used, and before-attention norms leave the norm behind the last layer
+    unused, since hidden states are taken before it.
+    """
+    held = sorted(name for name in names if _layer_of(name) < last_layer)
+    unused = [_MASK_VECTOR]
+    unused += [_OUTER_NORM] if config.get("do_stable_layer_norm", False) else []
+    computed = (name for name in held if not name.startswith(tuple(unused)))
+    return PrefixNames(tuple(held), tuple(computed))
+
+
+def computed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that hidden states depend on beside the weights, with their defaults."""
+    from transformers import HubertConfig
+
+    default = HubertConfig()
+    found = {key: config.get(key, getattr(default, key)) for key in _COMPUTED_SETTINGS}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def _layer_of(name: str) -> int:
+    """Return the layer that a tensor lies in, -1 for those before the first."""
+    if not name.startswith(_LAYERS):
+        return -1
+    number = name.removeprefix(_LAYERS).split(".", 1)[0]
+    return int(number) if number.isdecimal() else -1
+
+
+_LAYERS = "encoder.layers."
+_MASK_VECTOR = "masked_spec_embed"
+_OUTER_NORM = "encoder.layer_norm."
+_COMPUTED_SETTINGS = (
+    "conv_bias",
+    "conv_dim",
+    "conv_kernel",
+    "conv_pos_batch_norm",
+    "conv_stride",
+    "do_stable_layer_norm",
+    "feat_extract_activation",
+    "feat_extract_norm",
+    "feat_proj_layer_norm",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "num_attention_heads",
+    "num_conv_pos_embedding_groups",
+    "num_conv_pos_embeddings",
+)
 _SET_BY_TRANSFORMERS = (
     "transformers_version",
     "architectures",
@@ -107,6 +188,7 @@ def _check_rates(
     sample_rate_hz: int,
     hop_length: int,
     receptive_field: int,
+    backbone: str,
 ) -> None:
     hop, field = 1, 1
     for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
@@ -117,7 +199,7 @@ def _check_rates(
         raise InputError(
             f"config.json: {found[0]} Hz, {found[1]} samples a frame, receptive field {found[2]}; "
             f"expected {sample_rate_hz} Hz, {hop_length} and {receptive_field}",
-            "this checkpoint does not belong to the backbone 'mert'",
+            f"this checkpoint does not belong to the backbone {backbone!r}",
         )
 
 

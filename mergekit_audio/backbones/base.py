@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+class PrefixNames(NamedTuple):
+    """Tensors of a model that ends with some hidden state, sorted.
+
+    Parameters
+    ----------
+    held
+        What it needs to be loaded.
+    computed
+        What its hidden states depend on; no mask vector, no norm behind the last state.
+    """
+
+    held: tuple[str, ...]
+    computed: tuple[str, ...]
 
 
 class Backbone(BaseModel, ABC):
@@ -57,6 +72,37 @@ class Backbone(BaseModel, ABC):
     @abstractmethod
     def hidden_states(self, model: nn.Module, wave: torch.Tensor) -> torch.Tensor:
         """Return all layers' frames, shape ``[B, L, T, D]``, of waveforms ``[B, S]``."""
+
+    @abstractmethod
+    def last_layer(self, config: Mapping[str, Any]) -> int:
+        """Return the number of the last hidden state; the first one is 0."""
+
+    @abstractmethod
+    def prefix(self, config: Mapping[str, Any], last_layer: int) -> dict[str, Any]:
+        """Return the configuration of the model that ends with hidden state ``last_layer``."""
+
+    @abstractmethod
+    def prefix_names(
+        self, config: Mapping[str, Any], names: Iterable[str], last_layer: int
+    ) -> PrefixNames:
+        """Return which tensors the model of :meth:`prefix` holds, and which it computes with."""
+
+    @abstractmethod
+    def computed_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a configuration the hidden states depend on, beside their number."""
+
+    @abstractmethod
+    def pooler(self, model: nn.Module, *, bfloat16: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function from waveforms ``[B, S]`` to time-averaged states ``[B, L, D]``.
+
+        The function gives ``hidden_states(model, wave).mean(dim=2)`` in float32 without keeping
+        the frames of all layers; with ``bfloat16`` its matrix products are computed in bfloat16.
+
+        Raises
+        ------
+        ValueError
+            The model, or a part of it, is in training mode.
+        """
 
     def frame_count(self, samples: int) -> int:
         """Return T, the frames of a waveform of S samples: ``1 + (S - receptive_field) // hop``."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mergekit_audio.backbones.base import Backbone
+from mergekit_audio.backbones.base import Backbone, PrefixNames
 from mergekit_audio.errors import InputError
 from mergekit_audio.registry import did_you_mean
 
@@ -144,24 +144,49 @@ class Mert(Backbone):
         Raises
         ------
         ValueError
-            The model is in training mode: layer drop would leave layers out.
+            A part of the model is in training mode: layer drop would leave layers out.
         InputError
             The waveforms are not ``[B, S]`` or are shorter than one frame.
         """
-        import torch
+        from mergekit_audio.backbones._hubert import all_hidden_states
 
-        if model.training:
-            raise ValueError(
-                "hidden states need a model in evaluation mode: call model.eval() first"
-            )
-        if wave.ndim != 2 or wave.shape[1] < self.receptive_field:
-            raise InputError(
-                f"waveforms of shape {list(wave.shape)}; expected [clips, samples] with at least "
-                f"{self.receptive_field} samples (1/60 s)",
-                "leave out clips that are too short",
-            )
-        output = model(wave, output_hidden_states=True)
-        return torch.stack([layer.float() for layer in output.hidden_states], dim=1)
+        return all_hidden_states(model, wave, self.receptive_field)
+
+    def last_layer(self, config: Mapping[str, Any]) -> int:
+        """Return the number of the last hidden state: 12 at 95M."""
+        from mergekit_audio.backbones._hubert import last_layer
+
+        return last_layer(config)
+
+    def prefix(self, config: Mapping[str, Any], last_layer: int) -> dict[str, Any]:
+        """Return the configuration of the first ``last_layer`` layers."""
+        return {**config, "num_hidden_layers": last_layer}
+
+    def prefix_names(
+        self, config: Mapping[str, Any], names: Iterable[str], last_layer: int
+    ) -> PrefixNames:
+        """Return which tensors the model of the first layers holds, and which it computes with."""
+        from mergekit_audio.backbones._hubert import prefix_names
+
+        return prefix_names(config, names, last_layer)
+
+    def computed_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a configuration the hidden states depend on, beside their number."""
+        from mergekit_audio.backbones._hubert import computed_settings
+
+        return computed_settings(config)
+
+    def pooler(self, model: nn.Module, *, bfloat16: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function from waveforms ``[B, S]`` to time-averaged states ``[B, L, D]``.
+
+        Raises
+        ------
+        ValueError
+            A part of the model is in training mode.
+        """
+        from mergekit_audio.backbones._pooled import PooledHubert
+
+        return PooledHubert(model, bfloat16=bfloat16)
 
     def attention_for(self, config: Mapping[str, Any], *, device: str, training: bool) -> str:
         """Return the field's attention implementation, or the fastest measured for ``auto``."""
