@@ -1,4 +1,4 @@
-"""Commands of the group `data`: prepare."""
+"""Commands of the group `data`: ls, info and import of public corpora, prepare."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mergekit_audio.cli import datasets
 from mergekit_audio.cli.options import DryRun, Json, NoProgress, Quiet
 from mergekit_audio.cli.output import Output, outline, shown
 from mergekit_audio.cli.progress import reporting
@@ -16,12 +17,15 @@ from mergekit_audio.progress import ProgressEvent
 DEFAULT_STORE = Path(".cmerge_store")
 """The name that recipes use when they give no `store`."""
 
-app = typer.Typer(no_args_is_help=True, help="Decode recordings once, for training and probing.")
+app = typer.Typer(no_args_is_help=True, help="Import public corpora; decode recordings once.")
+app.command("ls")(datasets.list_datasets)
+app.command("info")(datasets.info)
+app.command("import")(datasets.import_dataset)
 
 
 @app.callback()
 def group() -> None:
-    """Decode recordings once, for training and probing."""
+    """Import public corpora; decode recordings once, for training and probing."""
 
 
 @app.command()

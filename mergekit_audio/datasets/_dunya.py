@@ -119,7 +119,7 @@ def dunya_sources(name: str) -> tuple[Source, ...]:
             "recordings (MP3)",
             "dunya.docserver.get_mp3(id) for each id",
             "audios/<id>.mp3",
-            f"{account}; some recordings are gone since 2023",
+            f"{account}; some ids answer 404",
         ),
     )
 

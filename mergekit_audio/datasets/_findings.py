@@ -5,8 +5,10 @@ The kinds are listed in the order in which they are shown.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mergekit_audio.datasets.base import SPLITS, Finding
@@ -52,6 +54,19 @@ class Report:
     splits: dict[str, dict[str, int | None]]
     labels: dict[str, dict[str, int]]
     findings: tuple[Finding, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a ``report.json`` again."""
+        value = json.loads(path.read_text(encoding="utf-8"))
+        findings = [
+            Finding(kind, entry["id"], entry["reason"])
+            for kind, entries in value.pop("findings").items()
+            for entry in entries
+        ]
+        value.pop("counts")
+        splits, labels = value.pop("splits"), value.pop("labels")
+        return cls(value, splits, labels, in_order(findings))
 
     @property
     def usable(self) -> int:

@@ -50,10 +50,10 @@ def plan(dataset: PublicDataset, raw: Path) -> Plan:
     listing = dataset.read(raw)
     _require_distinct(raw, listing.items)
     labels = frozenset(dataset.labels())
-    found, findings = [], list(listing.findings)
+    found, findings, folders = [], list(listing.findings), _Folders(raw)
     for item in sorted(listing.items, key=lambda item: item.id):
         kind, reason = _fault(dataset, item, labels)
-        place = None if kind else _locate(raw, item.audio)
+        place = None if kind else folders.locate(item.audio)
         if not kind and place is None:
             kind, reason = "missing_audio", f"no {item.audio[0]}"
         if kind:
@@ -150,18 +150,35 @@ def _fault(dataset: PublicDataset, item: Item, labels: frozenset[str]) -> tuple[
     return "", ""
 
 
-def _locate(raw: Path, places: Sequence[str]) -> str | None:
-    """Return the first place where a file lies, also under another readable suffix."""
-    for place in places:
-        path = PurePosixPath(place)
-        if path.is_absolute() or ".." in path.parts or "\0" in place:
-            continue
-        for candidate in dict.fromkeys(
-            [place, *(str(path.with_suffix(suffix)) for suffix in READABLE_SUFFIXES)]
-        ):
-            if os.path.isfile(raw / candidate):
-                return candidate
-    return None
+class _Folders:
+    """The names of the files in each folder of a raw folder, listed once."""
+
+    def __init__(self, raw: Path) -> None:
+        self._raw = raw
+        self._names: dict[str, frozenset[str]] = {}
+
+    def locate(self, places: Sequence[str]) -> str | None:
+        """Return the first place where a file lies, also under another readable suffix."""
+        for place in places:
+            folder, _, name = place.rpartition("/")
+            if place.startswith("/") or ".." in folder.split("/"):
+                continue
+            names = self._names_in(folder)
+            stem = name.rpartition(".")[0] or name
+            for candidate in (name, *(stem + suffix for suffix in READABLE_SUFFIXES)):
+                if candidate in names:
+                    return f"{folder}/{candidate}" if folder else candidate
+        return None
+
+    def _names_in(self, folder: str) -> frozenset[str]:
+        if folder not in self._names:
+            try:
+                with os.scandir(self._raw / folder) as entries:
+                    names = frozenset(entry.name for entry in entries if entry.is_file())
+            except (OSError, ValueError):  # no such folder; a zero byte
+                names = frozenset()
+            self._names[folder] = names
+        return self._names[folder]
 
 
 def _tags(item: Item, known: dict[str, Any]) -> tuple[str, ...]:

@@ -18,12 +18,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from mergekit_audio.datasets._findings import Report
 
 SPLITS = ("train", "valid", "test")
 TaskKind = Literal["tagging", "multiclass", "key", "tempo", "regression"]
@@ -218,6 +221,18 @@ class PublicDataset(Dataset):
     ) -> Path:
         """Do as `write`, with the raw folder as an argument."""
         return self.model_copy(update={"raw": Path(raw)}).write(folder, progress, workers)
+
+    def survey(self, raw: Path) -> Report:
+        """Return what `write` would report, as far as no recording need be opened.
+
+        Raises
+        ------
+        InputError
+            The metadata have faults (all of them are listed), or the folder is missing.
+        """
+        from mergekit_audio.datasets._importing import plan, report
+
+        return report(plan(self, Path(raw)))
 
     def _raw(self) -> Path:
         if self.raw is None:

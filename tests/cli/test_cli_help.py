@@ -13,6 +13,9 @@ HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "transformers", "sa
 ALSO_LEFT_OUT = ("yaml", "huggingface_hub", "soundfile", "mergekit_audio.recipe.load")
 COMMANDS = [
     ("demo",),
+    ("data", "ls"),
+    ("data", "info"),
+    ("data", "import"),
     ("data", "prepare"),
     ("recipe", "ls"),
     ("recipe", "cp"),
@@ -25,6 +28,7 @@ COMMANDS = [
     ("merge",),
     ("sweep-lambda",),
     ("measure",),
+    ("similarity",),
     ("inspect",),
     ("extract-lora",),
     ("evaluate",),
@@ -32,6 +36,7 @@ COMMANDS = [
 ]
 WRITING = [
     ("demo",),
+    ("data", "import"),
     ("data", "prepare"),
     ("recipe", "cp"),
     ("train-culture",),
@@ -41,6 +46,7 @@ WRITING = [
     ("extract-lora",),
     ("sweep-lambda",),
     ("measure",),
+    ("similarity",),
     ("evaluate",),
 ]
 
@@ -126,6 +132,7 @@ def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
         ("cmerge recipe s", ["schema", "show"]),
         ("cmerge recipe cp merge/cu", ["merge/culturemert_ta"]),
         ("cmerge recipe schema s", ["sweep"]),
+        ("cmerge data info mtat", ["mtat_clean", "mtat_full"]),
         ("cmerge merge --dr", ["--dry-run"]),
     ],
 )
