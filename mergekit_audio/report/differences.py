@@ -121,8 +121,9 @@ def difference_sentences(summary: Mapping[str, Any]) -> list[str]:
     found = summary["differences"]
     alpha = 1.0 - found["confidence"]
     count = sum(_is_sure(summary, entry) for entry in entries)
+    reference = found["reference"] or "the reference"
     sentences = [
-        f"{SIGNIFICANT} marks a difference from {found['reference'] or 'the reference'} with a "
+        f"The mark {SIGNIFICANT} tells of a difference from {reference} with a "
         f"Holm-corrected p below {alpha:.2g}: {count} of {len(entries)} differences, by a paired "
         f"bootstrap of {found['resamples']:,} resamples of the test tracks with scores averaged "
         "over seeds first."

@@ -35,11 +35,14 @@ class Cell:
         std = spread["std"]
         return cls(spread["mean"] * PERCENT, None if std is None else std * PERCENT, mark)
 
-    def text(self, plus_minus: str = " ± ") -> str:
+    def text(self) -> str:
         """Return ``mean ± std`` with one decimal, and the mark."""
+        return self.number() + self.mark
+
+    def number(self) -> str:
+        """Return ``mean ± std`` with one decimal."""
         mean = f"{self.mean:.1f}"
-        number = mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
-        return number + self.mark
+        return mean if self.std is None else f"{mean} ± {self.std:.1f}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ class Table:
         heads = ["model", *(one_line(column) for column in self.columns)]
         rows = []
         for row in self.rows:
-            cells = [
-                f"**{cell.text()}**" if self.is_best(row, index) else cell.text()
-                for index, cell in enumerate(row.cells)
-            ]
+            cells = []
+            for index, cell in enumerate(row.cells):
+                bold = f"**{cell.number()}**" if self.is_best(row, index) else cell.number()
+                cells.append(bold + cell.mark.replace("*", "\\*"))
             rows.append([row.title, *cells])
         return piped(heads, rows)
 

@@ -123,9 +123,9 @@ def _drawn(summary: Mapping[str, Any]) -> Figure:
 
 
 def _reference(summary: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the row that others are compared with: as the differences say, else the first."""
+    """Return the row that others are compared with: as the summary says, else the first."""
     rows: list[Mapping[str, Any]] = list(summary["rows"])
-    name = (summary.get("differences") or {}).get("reference") or rows[0]["name"]
+    name = summary.get("reference") or rows[0]["name"]
     return next(row for row in rows if row["name"] == name)
 
 
