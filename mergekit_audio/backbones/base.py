@@ -78,6 +78,10 @@ class Backbone(BaseModel, ABC):
         """Return the number of the last hidden state; the first one is 0."""
 
     @abstractmethod
+    def width(self, config: Mapping[str, Any]) -> int:
+        """Return D, the features of a frame of a hidden state."""
+
+    @abstractmethod
     def prefix(self, config: Mapping[str, Any], last_layer: int) -> dict[str, Any]:
         """Return the configuration of the model that ends with hidden state ``last_layer``."""
 

@@ -151,6 +151,10 @@ class Hubert(Backbone):
 
         return last_layer(config)
 
+    def width(self, config: Mapping[str, Any]) -> int:
+        """Return D, the features of a frame."""
+        return int(config.get("hidden_size", 768))
+
     def prefix(self, config: Mapping[str, Any], last_layer: int) -> dict[str, Any]:
         """Return the configuration of the first ``last_layer`` layers."""
         return {**config, "num_hidden_layers": last_layer}

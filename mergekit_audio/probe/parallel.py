@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
+_AHEAD = 4
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
@@ -19,7 +21,8 @@ def ordered_map(
     """Yield ``function(item)`` in the order of the items, computed by ``workers`` threads.
 
     torch leaves Python's lock while it computes, so threads are enough, and they share the weights.
-    An error or Ctrl-C drops what has not begun. Call it inside ``one_core_each``.
+    Few values wait to be taken, however many items there are. An error or Ctrl-C drops what has not
+    begun. Call it inside ``one_core_each``.
     """
     if workers <= 1 or len(items) <= 1:
         yield from map(function, items)
@@ -27,9 +30,14 @@ def ordered_map(
     pool = ThreadPoolExecutor(
         min(workers, len(items)), "probe", initializer=torch.set_num_threads, initargs=(1,)
     )
+    begun: deque[Future[_Value]] = deque()
     try:
-        for future in [pool.submit(function, item) for item in items]:
-            yield future.result()
+        for item in items:
+            begun.append(pool.submit(function, item))
+            if len(begun) > _AHEAD * workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
