@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mergekit_audio.recipe.load import LoadedRecipe, load
     from mergekit_audio.recipe.measure import MeasureRecipe
     from mergekit_audio.recipe.merge import MergeRecipe
+    from mergekit_audio.recipe.similarity import SimilarityRecipe
     from mergekit_audio.recipe.sweep import SweepRecipe
     from mergekit_audio.recipe.train import TrainRecipe
     from mergekit_audio.weights.checkpoint import Checkpoint
@@ -56,6 +57,7 @@ _API = {
     "PreparedCorpus": "audio.store",
     "Progress": "progress",
     "ProgressEvent": "progress",
+    "SimilarityRecipe": "recipe.similarity",
     "Statistics": "weights.statistics",
     "Store": "audio.store",
     "SweepRecipe": "recipe.sweep",
@@ -97,6 +99,7 @@ __all__ = [
     "PreparedCorpus",
     "Progress",
     "ProgressEvent",
+    "SimilarityRecipe",
     "Statistics",
     "Store",
     "SweepRecipe",

@@ -36,7 +36,7 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge, a training, an evaluation, a sweep, an ablation, a measurement or the
+        A folder that a merge, a training, an evaluation, a sweep, an ablation, a measurement, a comparison or the
         extraction of an adapter wrote.
 
     Raises
@@ -107,6 +107,7 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
     from mergekit_audio.recipe.load import from_dict
     from mergekit_audio.recipe.measure import MeasureRecipe
     from mergekit_audio.recipe.merge import MergeRecipe
+    from mergekit_audio.recipe.similarity import SimilarityRecipe
     from mergekit_audio.recipe.train import TrainRecipe
 
     recipe = from_dict(lock.recipe, root)
@@ -126,6 +127,10 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
         from mergekit_audio import measure
 
         return measure.run(measure.plan(recipe, root), output=output, progress=progress)
+    if isinstance(recipe, SimilarityRecipe):
+        from mergekit_audio import similarity
+
+        return similarity.run(similarity.plan(recipe, root), output=output, progress=progress)
     if isinstance(recipe, AblationRecipe):
         from mergekit_audio.sweep.ablation import ablation
 

@@ -25,6 +25,7 @@ from mergekit_audio.cli import (
     merge,
     recipes,
     release,
+    similarity,
     sweep,
     train,
 )
@@ -95,6 +96,7 @@ app.command("measure", rich_help_panel="Merge")(measure.measure)
 app.command("inspect", rich_help_panel="Merge")(inspection.inspect)
 app.command("extract-lora", rich_help_panel="Merge")(extraction.extract_lora)
 app.command("evaluate", rich_help_panel="Evaluate")(evaluate.evaluate)
+app.command("similarity", rich_help_panel="Evaluate")(similarity.similarity)
 app.command("verify", rich_help_panel="Release")(release.verify)
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": "sweep-lambda",
     "measure": "measure",
     "ablation": "ablation",
+    "similarity": "similarity",
 }
 """The command that runs each ``kind``."""
 

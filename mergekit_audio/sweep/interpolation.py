@@ -95,7 +95,8 @@ class Interpolant:
 
     @cached_property
     def _inverse(self) -> Array:
-        return np.linalg.pinv(self._at_nodes)
+        inverse: Array = np.asarray(np.linalg.pinv(self._at_nodes), dtype=np.float64)
+        return inverse
 
 
 def basis_size(directions: int, degree: int) -> int:

@@ -58,6 +58,7 @@ def test_the_families_of_recipes_are_there() -> None:
         "evaluate",
         "measure",
         "merge",
+        "similarity",
         "sweep",
         "train",
     }
