@@ -22,10 +22,13 @@ class Ledger:
     ----------
     path
         The JSONL file; it and its folder are made when they are missing.
+    fields
+        What names a point's content.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fields: tuple[str, ...] = KEY_FIELDS) -> None:
         self.path = path
+        self.fields = fields
         self._by_name: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._by_content: dict[tuple[Any, ...], dict[str, Any]] = {}
         with explain_os_errors(path):
@@ -64,6 +67,6 @@ class Ledger:
             os.truncate(self.path, len(whole))
 
     def _remember(self, line: dict[str, Any]) -> None:
-        key = tuple(line[field] for field in KEY_FIELDS)
+        key = tuple(line[field] for field in self.fields)
         self._by_name[(line["model"], *key)] = line
         self._by_content.setdefault(key, line)

@@ -13,14 +13,21 @@ import torch
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json, sha256_of_text
+from mergekit_audio.probe.choosing import CHOICE_FIELDS, Chooser
 from mergekit_audio.probe.features import Features, extract
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
 from mergekit_audio.probe.parallel import one_core_each, ordered_map
-from mergekit_audio.probe.scoring import load_splits, probe
+from mergekit_audio.probe.scoring import ProbeResult, probe
+from mergekit_audio.probe.splits import load_splits
 from mergekit_audio.probe.summary import summarise_row
 from mergekit_audio.probe.tasks import PreparedTask
+from mergekit_audio.probe.track_scores import SCORES_NAME, Key, TrackScores
 from mergekit_audio.progress import Progress, ProgressEvent
+from mergekit_audio.recipe.protocols import Protocol
 from mergekit_audio.weights.checkpoint import Checkpoint
+
+SELECTION_NAME = "selection.jsonl"
+SETTINGS = ("layer", "learning_rate")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +55,13 @@ class ModelRow:
         Whether this row is weight averaging.
     in_grid
         Whether this row is a point of the λ curve.
+    tune
+        Of an encoder that is tuned for each task instead of probed: scores a task with a seed, and
+        is told how to say that some steps of all are done.
+    facts
+        More of the row for the summary.
+    settings
+        What a point of a tuned row says in the place of the probe's layer and learning rate.
     """
 
     name: str
@@ -58,6 +72,9 @@ class ModelRow:
     scale: float | None = None
     weight_average: bool = False
     in_grid: bool = False
+    tune: Callable[[PreparedTask, int, Callable[[int, int], None]], ProbeResult] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,6 +97,9 @@ class PointRunner:
         Threads that embed and probe; ``None`` means torch's number. It never changes a score.
     lines
         The finished points, in the order of rows, tasks and seeds.
+
+    Beside the ledger's file stand ``selection.jsonl``, the scores of layers and learning rates that
+    were tried, and ``scores``, what each point's probe said of every track.
     """
 
     tasks: Sequence[PreparedTask]
@@ -92,14 +112,34 @@ class PointRunner:
     workers: int | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
 
+    @functools.cached_property
+    def scores(self) -> TrackScores:
+        """What every point's probe said of every track."""
+        return TrackScores(self.ledger.path.with_name(SCORES_NAME))
+
+    @functools.cached_property
+    def tried(self) -> Ledger:
+        """The layers and learning rates that were tried."""
+        return Ledger(self.ledger.path.with_name(SELECTION_NAME), CHOICE_FIELDS)
+
     def run(self, row: ModelRow) -> dict[str, Any]:
         """Score the row on all tasks and seeds and return its part of the summary."""
         workers = torch.get_num_threads() if self.workers is None else self.workers
         build = functools.cache(row.build)
         found: dict[tuple[str, int], dict[str, Any]] = {}
+        choices: dict[str, Any] = {}
         with one_core_each():
             for task in self.tasks:
-                for seed, line in self._task_points(row, task, build, workers):
+                features = functools.cache(
+                    functools.partial(self._features, row, task, build, workers)
+                )
+                protocol = task.task.protocol
+                if protocol.select is not None and row.tune is None:
+                    choice = self._choice(row, task, features, workers)
+                    choices[task.task.name] = choice
+                    update = {field: choice[field] for field in ("layer", "learning_rate")}
+                    protocol = protocol.model_copy(update=update)
+                for seed, line in self._task_points(row, task, protocol, features, workers):
                     found[(task.task.name, seed)] = line
                     self.lines.append(line)
                     note = f"{row.name} on {task.task.name}, seed {seed}"
@@ -114,25 +154,61 @@ class PointRunner:
             "weight_average": row.weight_average,
             "in_grid": row.in_grid,
             "digest": row.digest,
+            "choices": choices,
+            **row.facts,
             **scores,
         }
 
+    def _choice(
+        self, row: ModelRow, task: PreparedTask, features: Callable[[], Features], workers: int
+    ) -> dict[str, Any]:
+        def told(done: int, count: int) -> None:
+            note = f"{row.name}: {done}/{count} layers and learning rates on {task.task.name}"
+            self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
+
+        key = (row.name, row.key, task.digest, self.seeds[0])
+        return Chooser(task, features, key, self.tried, workers, told).choose()
+
     def _task_points(
-        self, row: ModelRow, task: PreparedTask, build: Callable[[], nn.Module], workers: int
+        self,
+        row: ModelRow,
+        task: PreparedTask,
+        protocol: Protocol,
+        features: Callable[[], Features],
+        workers: int,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield each seed's point: from the file, from a row of the same weights, or a new one."""
-        keys = {seed: (row.key, task.digest, seed) for seed in self.seeds}
-        missing = [seed for seed, key in keys.items() if self.ledger.find_content(key) is None]
-        scored: Iterator[dict[str, Any]] = iter(())
-        if missing:
-            data = load_splits(self._features(row, task, build, workers), task)
-            scored = ordered_map(lambda seed: probe(data, task, seed).as_dict(), missing, workers)
+        keys: dict[int, Key] = {seed: (row.key, task.digest, seed) for seed in self.seeds}
+        missing = [seed for seed, key in keys.items() if self._finished(key) is None]
+        scored: Iterator[ProbeResult] = iter(())
+        if missing and row.tune is not None:
+            scored = (row.tune(task, seed, self._steps_told(row, task, seed)) for seed in missing)
+        elif missing:
+            data = load_splits(features(), task, protocol)
+            scored = ordered_map(lambda seed: probe(data, task, seed, protocol), missing, workers)
         for seed, key in keys.items():
-            line = self.ledger.find(row.name, key)
+            line = self.ledger.find(row.name, key) if self.scores.has(key) else None
             if line is None:
-                line = _line(row, task, key, self.ledger.find_content(key) or next(scored))
+                values = self._finished(key)
+                if values is None:
+                    result = next(scored)
+                    self.scores.save(key, task, result.predictions)
+                    values = {**result.as_dict(), **(row.settings or _settings(protocol))}
+                line = _line(row, task, key, values)
                 self.ledger.append(line)
             yield seed, line
+
+    def _steps_told(
+        self, row: ModelRow, task: PreparedTask, seed: int
+    ) -> Callable[[int, int], None]:
+        def told(done: int, count: int) -> None:
+            note = f"{row.name} on {task.task.name}, seed {seed}: step {done}/{count}"
+            self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
+
+        return told
+
+    def _finished(self, key: Key) -> dict[str, Any] | None:
+        return self.ledger.find_content(key) if self.scores.has(key) else None
 
     def _features(
         self, row: ModelRow, task: PreparedTask, build: Callable[[], nn.Module], workers: int
@@ -193,13 +269,19 @@ def require_config(checkpoint: Checkpoint) -> dict[str, Any]:
 def _line(
     row: ModelRow, task: PreparedTask, key: tuple[str, str, int], scores: Mapping[str, Any]
 ) -> dict[str, Any]:
-    described = ("valid", "test", "best_epoch", "epochs", "layer_weights")
+    described = ("valid", "test", "best_epoch", "epochs", "layer_weights", "penalty")
     return {
         "model": row.name,
         "kind": row.kind,
         "scale": row.scale,
         "task": task.task.name,
         **dict(zip(KEY_FIELDS, key, strict=True)),
-        **{field: scores[field] for field in described},
+        **{field: scores[field] for field in described + SETTINGS},
+        "selected_on_test": task.is_selected_on_test(),
         "unscored": task.unscored(),
     }
+
+
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    """Return the layer and learning rate of a probe, the recipe's or those that were chosen."""
+    return {field: getattr(protocol, field) for field in SETTINGS}

@@ -18,13 +18,20 @@ from mergekit_audio.files import (
     write_text,
 )
 from mergekit_audio.lock import Lock, make_lock, write_lock
+from mergekit_audio.probe.comparison import compare
+from mergekit_audio.probe.features import probed_tracks
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
+from mergekit_audio.probe.leakage import find_leakage
 from mergekit_audio.probe.ledger import Ledger
+from mergekit_audio.probe.notes import selection_notes, task_notes
 from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
 from mergekit_audio.probe.tasks import plan_task, prepare_task
+from mergekit_audio.probe.track_scores import TrackScores
+from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.report.figures import write_score_figure
+from mergekit_audio.report.petl import write_petl_table
 from mergekit_audio.report.tables import main_table, table_notes
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -62,11 +69,21 @@ class EvaluatePlan:
                 for entry, checkpoint in zip(recipe.models, self.checkpoints, strict=True)
             ],
             "tasks": list(self.tasks),
+            "reference": reference_of(recipe),
             "seeds": list(recipe.seeds),
-            "points": len(recipe.models) * len(recipe.tasks) * len(recipe.seeds),
+            **({"transfers": self.transfers(), "tuning": self.tuning()} if recipe.tuned() else {}),
+            "points": len(recipe.row_names()) * len(recipe.tasks) * len(recipe.seeds),
             "store": str(store_folder(recipe.store, self.root)),
             "output": str(self.root / recipe.output),
         }
+
+    def transfers(self) -> list[dict[str, Any]]:
+        """Return the rows of encoders that are tuned, with the number of parameters that train."""
+        return trainable_parameters(self.recipe, self.checkpoints)
+
+    def tuning(self) -> dict[str, Any]:
+        """Return the settings of tuning."""
+        return self.recipe.tuning.model_dump(mode="json")
 
 
 def plan(recipe: EvaluateRecipe, root: Path) -> EvaluatePlan:
@@ -74,6 +91,7 @@ def plan(recipe: EvaluateRecipe, root: Path) -> EvaluatePlan:
     checkpoints = tuple(Checkpoint.open(entry.model, root=root) for entry in recipe.models)
     for checkpoint in checkpoints:
         require_config(checkpoint)
+    trainable_parameters(recipe, checkpoints)  # refuses models with too few layers
     tasks = tuple(plan_task(task, root) for task in recipe.tasks)
     return EvaluatePlan(recipe, root, checkpoints, tasks)
 
@@ -131,7 +149,7 @@ def evaluate(
         backbone=recipe.backbone,
         ledger=Ledger(work_folder(target) / RESULTS_NAME),
         cache=store_root / "features",
-        total=len(recipe.models) * len(tasks) * len(recipe.seeds),
+        total=len(recipe.row_names()) * len(tasks) * len(recipe.seeds),
         progress=progress,
         workers=workers,
     )
@@ -139,26 +157,45 @@ def evaluate(
         checkpoint_row(entry.name, "model", checkpoint, recipe.backbone)
         for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
     ]
+    if recipe.tuned():
+        rows = tuned_rows(recipe, planned.checkpoints, work_folder(target))
+    scored = [runner.run(row) for row in rows]
+    inputs = [
+        *(
+            locked_checkpoint(f"models.{entry.name}", entry.model, checkpoint)
+            for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
+        ),
+        *locked_tasks(tasks, root),
+    ]
+    names = [entry.name for entry in recipe.models]
+    folders = [checkpoint.folder for checkpoint in planned.checkpoints]
     summary = {
         "kind": recipe.kind,
         "seeds": list(recipe.seeds),
+        "reference": reference_of(recipe),
+        "notes": [f"{recipe.tuning.statement()}."]
+        if recipe.tuned()
+        else [*task_notes(tasks), *selection_notes(scored, tasks)],
         "tasks": [task.facts() for task in tasks],
-        "rows": [runner.run(row) for row in rows],
+        "rows": scored,
+        "leakage": find_leakage(
+            [(task.task.name, probed_tracks(task.corpus)) for task in tasks],
+            zip(names, folders, strict=True),
+            inputs,
+            root,
+        ),
+        "differences": _differences(recipe, runner, progress),
     }
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner.lines, summary)
+        write_results(staging, runner.lines, summary, runner.scores)
+        if recipe.tuned():
+            write_petl_table(summary, staging)
         lock = make_lock(
             staging,
             target=target,
             recipe=recipe.model_dump(mode="json"),
             root=root,
-            inputs=[
-                *(
-                    locked_checkpoint(f"models.{entry.name}", entry.model, checkpoint)
-                    for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
-                ),
-                *locked_tasks(tasks, root),
-            ],
+            inputs=inputs,
             overrides=overrides,
             command=command,
         )
@@ -168,7 +205,10 @@ def evaluate(
 
 
 def write_results(
-    folder: Path, lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
+    folder: Path,
+    lines: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    scores: TrackScores | None = None,
 ) -> None:
     """Write the points, the summary, the figure, and the table as Markdown, CSV and LaTeX.
 
@@ -180,7 +220,11 @@ def write_results(
         The points in the table's order.
     summary
         What they sum up to.
+    scores
+        What each point said of every track, copied to ``scores``.
     """
+    if scores is not None:
+        scores.export(folder, lines)
     write_text(folder / RESULTS_NAME, "".join(canonical_json(line) + "\n" for line in lines))
     write_json(folder / SUMMARY_NAME, summary)
     table = main_table(summary)
@@ -189,6 +233,26 @@ def write_results(
     write_text(folder / "table.csv", table.csv())
     write_text(folder / "table.tex", table.latex())
     write_score_figure(summary, folder)
+
+
+def reference_of(recipe: EvaluateRecipe) -> str:
+    """Return the name of the row that the others are compared with."""
+    return recipe.row_names()[0] if recipe.reference is None else recipe.reference
+
+
+def _differences(
+    recipe: EvaluateRecipe, runner: PointRunner, progress: Progress
+) -> dict[str, Any] | None:
+    """Return every model's difference from the reference; ``None`` where nothing is compared."""
+    if recipe.resamples == 0 or len(recipe.row_names()) == 1:
+        return None
+    return compare(
+        runner.scores.of_tasks(runner.tasks, runner.lines),
+        recipe.row_names(),
+        reference=reference_of(recipe),
+        resamples=recipe.resamples,
+        progress=progress,
+    )
 
 
 def work_folder(target: Path) -> Path:

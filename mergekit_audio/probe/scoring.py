@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,35 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mergekit_audio.errors import InputError
-from mergekit_audio.probe.features import SPLITS, Features
 from mergekit_audio.probe.heads import ProbeHead, train_probe
-from mergekit_audio.probe.metrics import LabelScores, score_labels
+from mergekit_audio.probe.kinds import (
+    ValueScale,
+    activation,
+    loss_of,
+    loss_targets,
+    output_count,
+    ridge_targets,
+)
+from mergekit_audio.probe.metrics import LabelScores
+from mergekit_audio.probe.ridge import RidgeHead, fit_ridge
+from mergekit_audio.probe.splits import SplitData
+from mergekit_audio.probe.task_metrics import KindScores, score_task
 from mergekit_audio.probe.tasks import PreparedTask
+from mergekit_audio.recipe.evaluate import TaskKind
+from mergekit_audio.recipe.protocols import Protocol
 
-
-@dataclass(frozen=True)
-class SplitData:
-    """One split in memory.
-
-    Parameters
-    ----------
-    features
-        Float32, shape ``[chunks, D]`` or ``[chunks, L, D]``.
-    first_chunks
-        Where each track's chunks begin, shape ``[tracks]``.
-    targets
-        Shape ``[tracks, labels]``.
-    """
-
-    features: torch.Tensor
-    first_chunks: NDArray[np.int64]
-    targets: NDArray[np.bool_]
-
-    def chunk_targets(self) -> torch.Tensor:
-        """Return each chunk's targets, those of its track, float32, shape ``[chunks, labels]``."""
-        counts = np.diff(np.append(self.first_chunks, len(self.features)))
-        return torch.from_numpy(np.repeat(self.targets, counts, axis=0).astype(np.float32))
+SCORED_SPLITS = ("valid", "test")
 
 
 @dataclass(frozen=True)
@@ -46,34 +36,41 @@ class ProbeResult:
 
     Parameters
     ----------
-    valid, test
-        Scores of tracks.
+    scores
+        Of the tracks of each split.
+    predictions
+        What they were computed from: float64, shape ``[tracks, outputs]``, of each split.
     best_epoch
-        The 1-based epoch whose weights were kept.
+        The 1-based epoch whose weights were kept; ``None`` for ridge regression.
     epochs
-        The epochs trained.
+        The epochs trained; ``None`` for ridge regression.
     layer_weights
         The softmax weights of the layers, or ``None`` for a probe of one layer.
+    penalty
+        The one that ridge regression chose on validation; ``None`` for a trained probe.
     """
 
-    valid: LabelScores
-    test: LabelScores
-    best_epoch: int
-    epochs: int
+    scores: dict[str, LabelScores | KindScores]
+    predictions: dict[str, NDArray[np.float64]]
+    best_epoch: int | None
+    epochs: int | None
     layer_weights: list[float] | None
+    penalty: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the results file."""
         return {
-            "valid": self.valid.as_dict(),
-            "test": self.test.as_dict(),
+            **{split: scores.as_dict() for split, scores in self.scores.items()},
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
             "layer_weights": self.layer_weights,
+            "penalty": self.penalty,
         }
 
 
-def probe(data: dict[str, SplitData], task: PreparedTask, seed: int) -> ProbeResult:
+def probe(
+    data: dict[str, SplitData], task: PreparedTask, seed: int, protocol: Protocol | None = None
+) -> ProbeResult:
     """Train a probe on the training chunks and score the tracks of validation and test.
 
     Parameters
@@ -84,82 +81,86 @@ def probe(data: dict[str, SplitData], task: PreparedTask, seed: int) -> ProbeRes
         Labels and protocol.
     seed
         The probe's seed.
+    protocol
+        Another protocol than the task's: a layer or learning rate that was chosen or is tried.
     """
-    protocol = task.task.protocol
+    protocol = task.task.protocol if protocol is None else protocol
+    kind, monitor = task.task.kind, task.monitor()
+    scale = None
+    if kind == "regression":
+        scale = ValueScale.of(data["train"].targets, standardize=protocol.standardize_values)
 
-    def scores(head: ProbeHead, split: str) -> LabelScores:
-        predictions = track_predictions(head, data[split], protocol.aggregate)
-        return score_labels(predictions, data[split].targets, task.labels, split=split)
+    def predictions(head: ProbeHead | RidgeHead, split: str) -> NDArray[np.float64]:
+        return track_predictions(head, data[split], protocol.aggregate, kind, scale)
 
-    train = data["train"]
-    trained = train_probe(
-        train.features,
-        train.chunk_targets(),
-        lambda head: scores(head, "valid").macro(protocol.monitor),
-        protocol,
-        seed,
-    )
+    def scores(predicted: NDArray[np.float64], split: str) -> LabelScores | KindScores:
+        return score_task(kind, predicted, data[split].targets, task.labels, split=split)
+
+    def validate(head: ProbeHead | RidgeHead) -> float:
+        return scores(predictions(head, "valid"), "valid").macro(monitor)
+
+    head: ProbeHead | RidgeHead
+    best_epoch = epochs = penalty = None
+    if protocol.estimator == "ridge":
+        head = _best_ridge(data["train"], task, protocol, scale, validate)
+        penalty = head.penalty
+    else:
+        train = data["train"]
+        trained = train_probe(
+            train.features,
+            loss_targets(kind, train.chunk_targets(), scale),
+            validate,
+            protocol,
+            seed,
+            outputs=output_count(kind, len(task.labels)),
+            loss=loss_of(kind),
+        )
+        head, best_epoch, epochs = trained.head, trained.best_epoch, len(trained.history)
+    predicted = {split: predictions(head, split) for split in SCORED_SPLITS}
     return ProbeResult(
-        valid=scores(trained.head, "valid"),
-        test=scores(trained.head, "test"),
-        best_epoch=trained.best_epoch,
-        epochs=len(trained.history),
-        layer_weights=trained.head.layer_weights(),
+        scores={split: scores(values, split) for split, values in predicted.items()},
+        predictions=predicted,
+        best_epoch=best_epoch,
+        epochs=epochs,
+        layer_weights=head.layer_weights(),
+        penalty=penalty,
     )
 
 
-def load_splits(features: Features, task: PreparedTask) -> dict[str, SplitData]:
-    """Read the features of the protocol's layer (or all layers) into memory, split by split.
+def track_predictions(
+    head: Callable[[torch.Tensor], torch.Tensor],
+    data: SplitData,
+    aggregate: str,
+    kind: TaskKind = "tagging",
+    scale: ValueScale | None = None,
+) -> NDArray[np.float64]:
+    """Return each track's prediction, the mean over its chunks, float64, ``[tracks, outputs]``.
 
-    Raises
-    ------
-    InputError
-        The protocol's layer is not one of the encoder's.
+    The mean is one of probabilities or of logits; a tempo's mean logits become probabilities, for
+    its peak is looked for among them. Ridge regression's scores are averaged as they are. Values
+    of a regression are brought back to the scale of the corpus.
     """
-    layer, layers = task.task.protocol.layer, features.values.shape[1]
-    if isinstance(layer, int) and not 0 <= layer < layers:
-        raise InputError(
-            f"task {task.task.name!r}: protocol.layer is {layer}, but the encoder has hidden "
-            f"states 0 to {layers - 1}",
-            "choose one of them, or `weighted`",
-        )
-    rows = {
-        split: np.flatnonzero(task.splits[features.track_of_chunk] == split) for split in SPLITS
-    }
-    values = {
-        split: features.values[chosen] if layer == "weighted" else features.values[chosen, layer]
-        for split, chosen in rows.items()
-    }
-    if task.task.protocol.standardize:
-        values = _standardized(values)
-    return {
-        split: SplitData(
-            features=torch.from_numpy(np.array(values[split], dtype=np.float32)),
-            first_chunks=np.flatnonzero(np.diff(features.track_of_chunk[rows[split]], prepend=-1)),
-            targets=task.targets[task.splits == split],
-        )
-        for split in SPLITS
-    }
-
-
-def track_predictions(head: ProbeHead, data: SplitData, aggregate: str) -> NDArray[np.float64]:
-    """Return each track's mean probability or mean logit, float64, shape ``[tracks, labels]``."""
     with torch.inference_mode():
-        logits = head(data.features).double()
-        values = logits.sigmoid() if aggregate == "mean_probability" else logits
+        values = head(data.features).double()
+        gives_logits = not isinstance(head, RidgeHead)
+        if gives_logits and aggregate == "mean_probability":
+            values = activation(kind, values)
     chunk_values: NDArray[np.float64] = values.numpy()
     sums = np.add.reduceat(chunk_values, data.first_chunks, axis=0)
-    counts = np.diff(np.append(data.first_chunks, len(chunk_values)))
-    means: NDArray[np.float64] = sums / counts[:, None]
-    return means
+    means: NDArray[np.float64] = sums / data.chunk_counts()[:, None]
+    if kind == "tempo" and gives_logits and aggregate == "mean_logit":
+        means = activation(kind, torch.from_numpy(means)).numpy()
+    return means if scale is None else means * scale.scale + scale.shift
 
 
-def _standardized(values: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Return ``(x - mean) / std`` with mean and std of each feature over the training chunks.
-
-    A feature that never changes there is only centred.
-    """
-    train = values["train"].astype(np.float64)
-    mean, std = train.mean(axis=0), train.std(axis=0)
-    std = np.where(std > 0, std, 1.0)
-    return {split: ((part - mean) / std).astype(np.float32) for split, part in values.items()}
+def _best_ridge(
+    train: SplitData,
+    task: PreparedTask,
+    protocol: Protocol,
+    scale: ValueScale | None,
+    validate: Callable[[RidgeHead], float],
+) -> RidgeHead:
+    """Return the map whose penalty validates best, of equals the first one."""
+    targets = ridge_targets(task.task.kind, train.chunk_targets(), len(task.labels), scale)
+    heads = fit_ridge(train.features, targets, protocol.penalties)
+    return max(heads, key=validate)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mergekit_audio.probe.metrics import METRICS
+from mergekit_audio.probe.targets import category_of
 from mergekit_audio.probe.tasks import PreparedTask
 
 SCORED_SPLITS = ("valid", "test")
@@ -19,8 +19,10 @@ def summarise_row(
 ) -> dict[str, Any]:
     """Return the scores of one model.
 
-    ``scores[task][split][metric]``, ``averages[split][group]`` over tasks and both metrics,
-    ``task_averages[split][metric]`` over all tasks, and ``labels[task][label][metric]`` on test.
+    ``scores[task][split][metric]``, ``averages[split][group]`` over tasks and all their metrics,
+    ``task_averages[split][metric]`` over the tasks that have this metric,
+    ``labels[task][label][metric]`` on test, and ``categories[task][category][metric]``, the mean of
+    a category's labels (what stands before ``--``).
     Each is ``{mean, std, seeds}``; an average is taken within each seed first, so that its standard
     deviation is also one over seeds.
 
@@ -37,7 +39,7 @@ def summarise_row(
         task.task.name: {
             split: {
                 metric: spread([points(task, seed)[split][metric] for seed in seeds])
-                for metric in METRICS
+                for metric in task.metrics
             }
             for split in SCORED_SPLITS
         }
@@ -53,17 +55,21 @@ def summarise_row(
         "scores": scores,
         "averages": {
             split: {
-                group: average(scores, members, METRICS, split)
+                group: average(scores, members, None, split)
                 for group, members in groups.items()
                 if members
             }
             for split in SCORED_SPLITS
         },
         "task_averages": {
-            split: {metric: average(scores, names, [metric], split) for metric in METRICS}
+            split: {
+                metric: average(scores, members, [metric], split)
+                for metric, members in _tasks_by_metric(tasks).items()
+            }
             for split in SCORED_SPLITS
         },
         "labels": {task.task.name: _labels(points, task, seeds) for task in tasks},
+        "categories": {task.task.name: _categories(points, task, seeds) for task in tasks},
     }
 
 
@@ -77,7 +83,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def average(
-    scores: dict[str, Any], names: Sequence[str], metrics: Sequence[str], split: str
+    scores: Mapping[str, Any], names: Sequence[str], metrics: Sequence[str] | None, split: str
 ) -> dict[str, Any]:
     """Return the spread over seeds of the mean over tasks and metrics.
 
@@ -85,11 +91,25 @@ def average(
     ----------
     scores
         ``scores[task][split][metric]`` with the values of the seeds.
-    names, metrics, split
-        What is averaged.
+    names, split
+        Tasks and split.
+    metrics
+        Of each task; ``None`` means all that it has.
     """
-    columns = [scores[name][split][metric]["seeds"] for name in names for metric in metrics]
+    columns = [
+        scores[name][split][metric]["seeds"]
+        for name in names
+        for metric in (scores[name][split] if metrics is None else metrics)
+    ]
     return spread([statistics.fmean(of_one_seed) for of_one_seed in zip(*columns, strict=True)])
+
+
+def _tasks_by_metric(tasks: Sequence[PreparedTask]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        for metric in task.metrics:
+            found.setdefault(metric, []).append(task.task.name)
+    return found
 
 
 def _labels(
@@ -98,7 +118,35 @@ def _labels(
     of_seeds = [points(task, seed)["test"]["labels"] for seed in seeds]
     return {
         label: {
-            metric: spread([scores[label][metric] for scores in of_seeds]) for metric in METRICS
+            metric: spread([scores[label][metric] for scores in of_seeds])
+            for metric in task.metrics
         }
-        for label in of_seeds[0]
+        for label in _scored_labels(task, of_seeds)
     }
+
+
+def _categories(
+    points: Callable[[PreparedTask, int], dict[str, Any]], task: PreparedTask, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Return the mean over each category's labels, taken within each seed; categories sorted."""
+    of_seeds = [points(task, seed)["test"]["labels"] for seed in seeds]
+    members: dict[str, list[str]] = {}
+    for label in _scored_labels(task, of_seeds):
+        members.setdefault(category_of(label), []).append(label)
+    return {
+        category: {
+            "labels": len(labels),
+            **{
+                metric: spread(
+                    [statistics.fmean(each[label][metric] for label in labels) for each in of_seeds]
+                )
+                for metric in task.metrics
+            },
+        }
+        for category, labels in sorted(members.items())
+    }
+
+
+def _scored_labels(task: PreparedTask, of_seeds: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the labels that have scores, in the task's order: a file's lines are sorted."""
+    return [label for label in task.labels if label in of_seeds[0]]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
-from mergekit_audio.recipe.protocols import PRESETS
+from mergekit_audio.recipe.presets import PRESETS
 from mergekit_audio.recipe.protocols import Protocol as Protocol  # part of this module's recipe
 from mergekit_audio.recipe.tuning import Tuning, transfer_label, transfer_name
 from mergekit_audio.transfers.base import Transfer

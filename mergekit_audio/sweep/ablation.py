@@ -19,7 +19,6 @@ from mergekit_audio.files import (
 from mergekit_audio.lock import Lock, LockedInput, make_lock, recipe_digest, write_lock
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.probe.metrics import METRICS
 from mergekit_audio.probe.points import PointRunner, checkpoint_row
 from mergekit_audio.probe.run import RESULTS_NAME, SUMMARY_NAME, store_folder, work_folder
 from mergekit_audio.probe.summary import average
@@ -168,7 +167,7 @@ def _kind(name: str) -> str:
 
 def _table_row(recipe: AblationRecipe, row: dict[str, Any]) -> dict[str, Any]:
     """Return a row's cells on test: each task, and of several tasks their average."""
-    metrics = list(METRICS) if recipe.metric == "mean" else [recipe.metric]
+    metrics = None if recipe.metric == "mean" else [recipe.metric]
     names = [task.name for task in recipe.tasks]
     cells = {name: average(row["scores"], [name], metrics, "test") for name in names}
     if len(names) > 1:

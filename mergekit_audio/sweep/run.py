@@ -14,6 +14,7 @@ from mergekit_audio.files import require_free, staged_folder
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
+from mergekit_audio.probe.notes import selection_notes, task_notes
 from mergekit_audio.probe.points import (
     ModelRow,
     PointRunner,
@@ -107,13 +108,13 @@ def sweep(
         "method": recipe.method.model_dump(mode="json"),
         "cultures": [{"name": each.name, "weight": each.weight} for each in recipe.cultures],
         "weight_average_scale": weight_average_scale(recipe),
-        "notes": planned.notes(),
+        "notes": [*planned.notes(), *task_notes(tasks), *selection_notes(rows, tasks)],
         "tasks": [task.facts() for task in tasks],
         "rows": rows,
         "selection": selection,
     }
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner.lines, summary)
+        write_results(staging, runner.lines, summary, runner.scores)
         if recipe.write_best:
             _write_best(planned, selection["scale"], staging, progress, command)
         inputs = [*_locked_models(planned, models), *locked_tasks(tasks, root)]

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergekit_audio.probe.metrics import METRICS
 from mergekit_audio.probe.summary import average
 from mergekit_audio.recipe.sweep import Select
 
@@ -34,7 +33,7 @@ def select_scale(
         All tasks' names; the rule's own tasks count where it names some.
     """
     names = list(select.tasks or tasks)
-    metrics = list(METRICS) if select.metric == "mean" else [select.metric]
+    metrics = None if select.metric == "mean" else [select.metric]
 
     def scores(row: Mapping[str, Any]) -> dict[str, Any]:
         return {split: average(row["scores"], names, metrics, split) for split in SPLITS}

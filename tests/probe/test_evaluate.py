@@ -14,7 +14,8 @@ from mergekit_audio.lock import verify
 from mergekit_audio.probe import points
 from mergekit_audio.probe.metrics import score_labels
 from mergekit_audio.probe.run import evaluate, plan
-from mergekit_audio.probe.scoring import SplitData, load_splits, track_predictions
+from mergekit_audio.probe.scoring import track_predictions
+from mergekit_audio.probe.splits import SplitData, load_splits
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
     assert sorted(path.name for path in (world / "results").iterdir()) == [
         "cmerge.lock.json",
         "results.jsonl",
+        "scores",
         "scores.png",
         "scores.svg",
         "summary.json",
@@ -211,7 +213,7 @@ def test_chunks_are_averaged_per_track():
     np.testing.assert_allclose(found, [[sigmoid[:3].mean()], [sigmoid[3, 0]]], atol=1e-7)
     found = track_predictions(Fixed(logits), data, "mean_logit")
     np.testing.assert_allclose(found, [[1 / 3], [4]], atol=1e-7)
-    np.testing.assert_array_equal(data.chunk_targets().numpy(), [[1], [1], [1], [0]])
+    np.testing.assert_array_equal(data.chunk_targets(), [[1], [1], [1], [0]])
 
 
 def test_standardized_features_use_the_training_split_alone(world):

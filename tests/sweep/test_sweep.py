@@ -288,7 +288,8 @@ def test_base_and_culture_are_really_trained_first(tmp_path):
     assert len({row["digest"] for row in summary["rows"][:3]}) == 3
     assert summary["rows"][1]["digest"] == summary["rows"][3]["digest"]  # one culture at λ = 1
     assert summary["rows"][1]["scores"] == summary["rows"][3]["scores"]
-    assert summary["notes"] == []
+    (protocol,) = summary["notes"]
+    assert protocol.startswith("tones, west: protocol of the recipe's own: chunks of 30 s")
     assert verify(tmp_path / "results") == []
     text = (tmp_path / "makam.yaml").read_text()
     (tmp_path / "makam.yaml").write_text(text.replace("steps: 2", "steps: 3"))
