@@ -79,7 +79,7 @@ class Headers:
         task, done = f"look at {len(places)} recordings", len(looked)
         progress(ProgressEvent(task, done, len(places)))
         if missing:
-            with open(self._path, "a", encoding="utf-8", newline="\n") as journal:
+            with open(self._path, "a", 1, encoding="utf-8", newline="\n") as journal:
                 for place, header in _headers(raw, missing, workers):
                     journal.write(_line(_row(place, header)))
                     looked[place] = header

@@ -122,13 +122,13 @@ def write(
         kept = [(item, place) for item, place in planned.found if item.id not in broken]
         _require_some(dataset, kept, summary.findings, raw)
         headers.close(looked)
-        known = dict.fromkeys(summary.labels)
+        known, root = dict.fromkeys(summary.labels), Path(os.path.realpath(raw))
         tracks = [
-            _track(item, planned.raw / place, looked[place].duration_s, _tags(item, known))
+            _track(item, root / place, looked[place].duration_s, _tags(item, known))
             for item, place in kept
         ]
         _write_report(folder / REPORT, summary.as_dict())
-        _write_manifest(folder, tracks)
+        _write_manifest(Path(os.path.realpath(folder)), tracks)
     return folder / MANIFEST
 
 
@@ -189,7 +189,7 @@ def _track(item: Item, path: Path, duration_s: float | None, tags: tuple[str, ..
     fields: dict[str, Any] = {"values": tuple(sorted(item.values))} if item.values else {}
     return Track(
         id=item.id,
-        path=Path(os.path.abspath(path)),
+        path=path,
         split=item.split,
         tags=tags,
         duration_s=duration_s,

@@ -196,6 +196,16 @@ def test_no_file_outside_the_raw_folder_is_taken(raw: Path, tmp_path: Path) -> N
     assert [entry["id"] for entry in found] == ["x", "y"]
 
 
+def test_folders_behind_links_are_found_from_the_manifest(raw: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "a/b/c"
+    deep.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(deep)
+    (tmp_path / "raw link").symlink_to(raw)
+    toy(*GOOD).import_from(tmp_path / "raw link", tmp_path / "link/corpus")
+    assert len(load_tracks(tmp_path / "link/corpus")) == 4
+    assert len(load_tracks(deep / "corpus")) == 4
+
+
 def test_a_second_run_opens_and_writes_nothing(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
