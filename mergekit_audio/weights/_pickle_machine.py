@@ -24,6 +24,7 @@ STEPS_LIMIT = 1_000_000
 _ARGUMENTS_LIMIT = 16
 _KEY_BITS_LIMIT = 60
 _KEY_DEPTH_LIMIT = 4
+_TUPLE_DEPTH_LIMIT = 32
 
 _VALUES = frozenset(
     {
@@ -90,6 +91,7 @@ class _Machine:
         self._storage = storage
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._depths: dict[int, int] = {}
 
     def do(self, name: str, argument: Any) -> None:
         """Carry out one operation."""
@@ -103,7 +105,7 @@ class _Machine:
         elif name in _EMPTY:
             stack.append(_EMPTY[name]())
         elif name in _TUPLES:
-            stack.append(tuple(self._top(_TUPLES[name])))
+            self._push_tuple(self._top(_TUPLES[name]))
         elif name not in _IGNORED:
             method = _OPERATIONS.get(name)
             if method is None:
@@ -150,7 +152,16 @@ class _Machine:
         self.stack.append(self._memo[place])
 
     def _tuple(self, _: Any) -> None:
-        self.stack.append(tuple(self._to_mark()))
+        self._push_tuple(self._to_mark())
+
+    def _push_tuple(self, values: list[Any]) -> None:
+        made = tuple(values)
+        inside = [self._depths[id(each)] for each in values if isinstance(each, tuple) and each]
+        depth = 1 + max(inside, default=0)
+        if depth > _TUPLE_DEPTH_LIMIT:
+            raise pickle.UnpicklingError("tuples nested too deeply")
+        self._depths[id(made)] = depth
+        self.stack.append(made)
 
     def _list(self, _: Any) -> None:
         self.stack.append(self._to_mark())

@@ -31,9 +31,9 @@ from mergekit_audio.weights._pickled_tensor import (
 from mergekit_audio.weights._placeholder import PlaceholderClass, shown
 from mergekit_audio.weights.dtypes import STORED
 
-_ZIP_START = b"PK\x03\x04"
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_PROGRAM_LIMIT = 1 << 24
+ZIP_START = b"PK\x03\x04"
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+PROGRAM_LIMIT = 1 << 24
 
 _STORAGE_DTYPES = {
     "FloatStorage": "float32",
@@ -105,8 +105,8 @@ def read_pickled(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as stream:
-            start = stream.read(len(_ZIP_START))
-        return _read_zip(path) if start == _ZIP_START else _read_legacy(path)
+            start = stream.read(len(ZIP_START))
+        return _read_zip(path) if start == ZIP_START else _read_legacy(path)
     except OSError as error:
         raise InputError(
             f"{path}: can't be read ({error.strerror or error})",
@@ -126,11 +126,11 @@ def pickle_bytes(path: Path) -> bytes:
     """Return the pickled part of a file of ``torch.save``, unread; empty when there is none."""
     try:
         with open(path, "rb") as stream:
-            if stream.read(len(_ZIP_START)) != _ZIP_START:
+            if stream.read(len(ZIP_START)) != ZIP_START:
                 stream.seek(0)
-                return stream.read(_PROGRAM_LIMIT)
+                return stream.read(PROGRAM_LIMIT)
         with zipfile.ZipFile(path) as archive:
-            return _content(archive, _entry(archive, path), _PROGRAM_LIMIT)
+            return content_of(archive, _entry(archive, path), PROGRAM_LIMIT)
     except Exception:  # a damaged archive can raise anything
         return b""  # whoever reads the file says what is wrong with it
 
@@ -198,7 +198,7 @@ def _read_zip(path: Path) -> Any:
         folder = entry.filename.removesuffix("data.pkl")
         entries = {each.filename: each for each in archive.infolist()}
         order = entries.get(f"{folder}byteorder")
-        if order is not None and _content(archive, order, 64).strip() != b"little":
+        if order is not None and content_of(archive, order, 64).strip() != b"little":
             raise pickle.UnpicklingError("numbers of another byte order")
         size = os.fstat(stream.fileno()).st_size
         known: dict[str, PickledStorage] = {}
@@ -218,7 +218,7 @@ def _read_zip(path: Path) -> Any:
                 raise pickle.UnpicklingError(f"storage {shown(key)} has two descriptions")
             return known[key]
 
-        program = _content(archive, entry, _PROGRAM_LIMIT)
+        program = content_of(archive, entry, PROGRAM_LIMIT)
         return _Reader(path, storage).read(io.BytesIO(program))
 
 
@@ -232,7 +232,8 @@ def _entry(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     raise InputError(f"{path}: not a file of torch.save", DAMAGED)
 
 
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+def content_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    """Return a part of an archive that is not compressed and has at most ``limit`` bytes."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
         raise pickle.UnpicklingError(f"{shown(entry.filename)} is compressed or too large")
     return archive.read(entry)
@@ -257,7 +258,7 @@ def _read_legacy(path: Path) -> Any:
     reader = _Reader(path, storage)
     with open(path, "rb") as stream:
         magic = reader.read(stream)
-        if magic != _LEGACY_MAGIC:
+        if magic != LEGACY_MAGIC:
             raise pickle.UnpicklingError("no magic number")
         reader.read(stream)  # the protocol's version
         system = reader.read(stream)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from mergekit_audio.errors import InputError
+from mergekit_audio.weights._tame_pickle import require_tame
 from mergekit_audio.weights.dtypes import STORED, from_torch
 from mergekit_audio.weights.header import read_header
 
@@ -114,6 +115,7 @@ def _load_tensors_only(path: Path) -> Any:
         start = stream.read(64)
     if not start:
         raise InputError(f"{path}: the file is empty", "download or copy the file again")
+    require_tame(path)
     try:
         # Only the zip format of torch >= 1.6 can be mapped; an older file is read into memory.
         is_zip = start.startswith(b"PK\x03\x04")
