@@ -36,8 +36,8 @@ def rebuild(folder: Path, progress: Progress = silent) -> list[Difference]:
     Parameters
     ----------
     folder
-        A folder that a merge, a training, an evaluation, a sweep, an ablation, a measurement, a comparison or the
-        extraction of an adapter wrote.
+        A folder that a merge, a training, an evaluation, a sweep, an ablation, a measurement, a
+        comparison or the extraction of an adapter wrote.
 
     Raises
     ------
