@@ -199,10 +199,11 @@ def _public_facts(dataset: PublicDataset) -> dict[str, Any]:
 
 
 def _readable_sources(sources: list[dict[str, str]]) -> dict[str, dict[str, str]]:
-    return {
-        source["what"]: {key: source[key] for key in ("from", "place", "note") if source[key]}
-        for source in sources
-    }
+    readable: dict[str, dict[str, str]] = {}
+    for number, source in enumerate(sources, start=1):
+        facts = {key: source[key] for key in ("from", "place", "note") if source[key]}
+        readable[f"{number}. {source['what']}"] = facts
+    return readable
 
 
 def _text(report: Report) -> str:

@@ -95,7 +95,8 @@ class DunyaDataset(PublicDataset):
             entries = recording.get(key)
             if not isinstance(entries, list):
                 raise ValueError(f"{key}: expected a list, found {_kind(entries)}")
-            tags |= {f"{category}--{_follow(entry, path, key)}" for entry in entries}
+            names = [_follow(entry, path, key) for entry in entries]
+            tags |= {f"{category}--{name}" for name in names if name}
         return tuple(sorted(tags))
 
     def _artist(self, recording: Any) -> str | None:
@@ -140,11 +141,14 @@ def named_artists(recording: dict[str, Any]) -> str | None:
 
 
 def _follow(entry: Any, path: tuple[str, ...], key: str) -> str:
+    """Return the name of an entry; a name that is null is empty, and gives no tag."""
     for step in path:
         if not isinstance(entry, dict) or step not in entry:
             raise ValueError(f"{key}: an entry has no {'.'.join(path)}")
         entry = entry[step]
-    if not isinstance(entry, str) or not entry.strip():
+    if entry is None:
+        return ""
+    if not isinstance(entry, str):
         raise ValueError(f"{key}: {'.'.join(path)} is {_kind(entry)}, expected a text")
     return entry.strip()
 

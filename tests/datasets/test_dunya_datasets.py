@@ -116,17 +116,21 @@ def test_failed_calls_and_odd_recordings_are_listed_and_left_out(tmp_path: Path)
     del metadata[mbid(1)]
     del metadata[mbid(2)]["usullist"]
     metadata[mbid(3)]["performers"] = [{"mbid": "p", "name": "P"}]
-    metadata[mbid(4)]["makamlist"] = [{"uuid": "u", "name": None}]
+    metadata[mbid(4)]["makamlist"] = [{"uuid": "u", "name": 3}]
+    metadata[mbid(5)]["makamlist"] = [{"uuid": "u", "name": None}]
     metadata[mbid(6)] = "Hicaz"
     metadata[mbid(99)] = makam_recording(mbid(99), ["Rast"])
     write_metadata(tmp_path, metadata)
-    value = report(plan(Makam(), tmp_path)).as_dict()["findings"]
+    planned = plan(Makam(), tmp_path)
+    found = {item.id: item.labels for item, _ in planned.found}
+    assert found[mbid(5)] == ("instrument--Ney", "usul--Düyek")  # a nameless makam is no tag
+    value = report(planned).as_dict()["findings"]
     assert [entry["id"] for entry in value["missing_metadata"]] == [mbid(0), mbid(1)]
     reasons = {entry["id"]: entry["reason"] for entry in value["broken_metadata"]}
     assert reasons == {
         mbid(2): "usullist: expected a list, found nothing",
         mbid(3): "performers: an entry has no instrument.name",
-        mbid(4): "makamlist: name is nothing, expected a text",
+        mbid(4): "makamlist: name is int '3', expected a text",
         mbid(6): "expected a recording, found str 'Hicaz'",
     }
     assert [entry["id"] for entry in value["without_split"]] == [mbid(99)]
