@@ -139,29 +139,27 @@ def require_scores(scores: NDArray[Any], *, what: str) -> None:
 def _from_one_sort(
     scores: NDArray[np.float64], targets: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=0)
-    hits = np.take_along_axis(targets, order, axis=0)
-    true_positives = np.cumsum(hits, axis=0, dtype=np.float64)
-    false_positives = np.cumsum(~hits, axis=0, dtype=np.float64)
-    group_ends = np.ones(ranked.shape, dtype=bool)
-    group_ends[:-1] = ranked[:-1] != ranked[1:]
-    before_true = _at_previous_group_end(true_positives, group_ends)
-    before_false = _at_previous_group_end(false_positives, group_ends)
-    positives, negatives = true_positives[-1], false_positives[-1]
-    area = (false_positives - before_false) * (true_positives + before_true) / 2
-    precision = true_positives / (true_positives + false_positives)
-    roc_auc = (area * group_ends).sum(axis=0) / (positives * negatives)
-    steps = (true_positives - before_true) * precision * group_ends
-    return roc_auc, steps.sum(axis=0) / positives
+    """Return both metrics of each column from its sorted scores and those of its positives.
 
-
-def _at_previous_group_end(
-    counts: NDArray[np.float64], group_ends: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    # Counts never fall: the largest one at an earlier group end is that of the last group.
-    at_ends = np.maximum.accumulate(np.where(group_ends, counts, 0.0), axis=0)
-    return np.concatenate([np.zeros_like(at_ends[:1]), at_ends[:-1]])
+    Only positives add to either metric, and what each adds depends on how many scores, and how many
+    of positives, are at least as high (its tie group's end) and higher (its beginning).
+    """
+    columns = np.ascontiguousarray(scores.T)
+    ranked = np.sort(columns, axis=1)
+    roc_auc, average = np.empty(len(columns)), np.empty(len(columns))
+    for label, (column, rising) in enumerate(zip(columns, ranked, strict=True)):
+        positives = np.sort(column[targets[:, label]])
+        count = len(positives)
+        below = np.searchsorted(rising, positives, side="left")
+        up_to = np.searchsorted(rising, positives, side="right")
+        positives_below = np.searchsorted(positives, positives, side="left")
+        positives_up_to = np.searchsorted(positives, positives, side="right")
+        # Negatives with a lower score, and half of those with the same one, twice.
+        beaten = (below - positives_below) + (up_to - positives_up_to)
+        roc_auc[label] = beaten.sum() / (2 * count * (len(column) - count))
+        precision = (count - positives_below) / (len(column) - below)
+        average[label] = precision.sum() / count
+    return roc_auc, average
 
 
 def _names(labels: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
