@@ -11,6 +11,7 @@ from mergekit_audio.datasets._files import Faults
 from mergekit_audio.datasets.base import Item, Listing, PublicDataset, Source
 
 _METADATA = ("metadata.json", "split/metadata.json")
+_PICKLE = "split/metadata.npy"
 _HINT = (
     "metadata.json is {id: recording} as Dunya's API returns it, or {id: [tags]}; "
     "`cmerge data info` says how to fetch it"
@@ -32,8 +33,8 @@ class DunyaDataset(PublicDataset):
     )
     western: ClassVar[bool] = False
     notes: ClassVar[str] = (
-        "The splits are random by recording: artists, concerts and releases are shared between "
-        "training and test. Dunya's metadata changes, so the tags are pinned."
+        "The splits are random by recording, not filtered by artist or concert: training and test "
+        "may share them. Dunya's metadata changes, so the tags are pinned."
     )
     fields: ClassVar[tuple[tuple[str, str, tuple[str, ...]], ...]]
 
@@ -51,6 +52,8 @@ class DunyaDataset(PublicDataset):
         splits = read_splits(faults)
         value = faults.json(*_METADATA)
         metadata = self._by_id(value, faults) if value is not None else {}
+        if value is None and (raw / _PICKLE).is_file():
+            faults.add(_PICKLE, "is a pickle, which may run code: save its dictionary as JSON")
         faults.raise_if_any(_HINT)
         names = sorted({*splits, *metadata})
         items = tuple(self._item(name, splits.get(name), metadata) for name in names)

@@ -80,9 +80,9 @@ class FmaMedium(PublicDataset):
     top_tags: ClassVar[int | None] = 20
     test_positives: ClassVar[Mapping[str, int]] = _TEST_POSITIVES
     notes: ClassVar[str] = (
-        "ccml's splits, not those of tracks.csv: random by track, artists are shared between "
-        "training and test. 20 tracks with broken audio are in no split; 1,478/197/383 tracks have "
-        "none of the 20 genres and stay."
+        "ccml's splits, not those of tracks.csv: random by track, not filtered by artist. 20 "
+        "tracks with broken audio are in no split; 1,478/197/383 tracks have none of the 20 genres "
+        "and stay."
     )
 
     name: Literal["fma_medium"] = "fma_medium"

@@ -186,6 +186,16 @@ class TestBrokenFiles:
         assert "metadata.json:1: is not JSON" in lines[2]
         assert "cmerge data info" in caught.value.hint
 
+    def test_the_pickle_of_ccml_s_script_is_named_and_not_opened(self, tmp_path: Path) -> None:
+        write_makam(tmp_path)
+        (tmp_path / "metadata.json").unlink()
+        np.save(tmp_path / "split/metadata.npy", {mbid(0): ["makam--Rast"]}, allow_pickle=True)
+        with pytest.raises(InputError) as caught:
+            plan(Makam(), tmp_path)
+        first, second = caught.value.message.splitlines()
+        assert "metadata.json: no such file (nor split/metadata.json)" in first
+        assert "split/metadata.npy: is a pickle" in second
+
     def test_a_cut_split_file(self, tmp_path: Path) -> None:
         write_makam(tmp_path)
         path = tmp_path / "split/train.npy"

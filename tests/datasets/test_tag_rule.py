@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mergekit_audio.datasets._tags import Difference, vocabulary
 
@@ -33,6 +37,16 @@ def test_the_order_of_items_and_of_their_labels_does_not_matter():
 
 def test_a_label_that_an_item_has_twice_counts_twice():
     assert vocabulary([["b", "b"], ["a"]]) == ["b", "a"]
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdeÉé"))), st.integers(0, 8))
+def test_it_is_counting_in_alphabetical_order_and_a_stable_sort(
+    labels: list[list[str]], top: int
+) -> None:
+    merged = sorted(label for entry in labels for label in entry)
+    counts = [(name, len(list(group))) for name, group in groupby(merged)]
+    counts.sort(key=lambda pair: pair[1], reverse=True)  # stable, also in reverse
+    assert vocabulary(labels, top) == [name for name, _ in counts][:top]
 
 
 def test_nothing_gives_nothing():
