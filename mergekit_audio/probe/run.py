@@ -28,11 +28,11 @@ from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_con
 from mergekit_audio.probe.tasks import plan_task, prepare_task
 from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
-from mergekit_audio.progress import Progress, silent
+from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
-from mergekit_audio.report.figures import write_score_figure
+from mergekit_audio.report.evaluation import write_tables
+from mergekit_audio.report.leakage import leakage_sentences
 from mergekit_audio.report.petl import write_petl_table
-from mergekit_audio.report.tables import main_table, table_notes
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 RESULTS_NAME = "results.jsonl"
@@ -186,6 +186,8 @@ def evaluate(
         ),
         "differences": _differences(recipe, runner, progress),
     }
+    for sentence in leakage_sentences(summary):
+        progress(ProgressEvent("check leakage", 1, 1, sentence))
     with staged_folder(target, force=force) as staging:
         write_results(staging, runner.lines, summary, runner.scores)
         if recipe.tuned():
@@ -210,7 +212,7 @@ def write_results(
     summary: Mapping[str, Any],
     scores: TrackScores | None = None,
 ) -> None:
-    """Write the points, the summary, the figure, and the table as Markdown, CSV and LaTeX.
+    """Write the points, the summary, and every table and figure of it.
 
     Parameters
     ----------
@@ -227,12 +229,7 @@ def write_results(
         scores.export(folder, lines)
     write_text(folder / RESULTS_NAME, "".join(canonical_json(line) + "\n" for line in lines))
     write_json(folder / SUMMARY_NAME, summary)
-    table = main_table(summary)
-    notes = "\n".join(f"- {note}" for note in table_notes(summary))
-    write_text(folder / "table.md", f"{table.markdown()}\n{notes}\n")
-    write_text(folder / "table.csv", table.csv())
-    write_text(folder / "table.tex", table.latex())
-    write_score_figure(summary, folder)
+    write_tables(summary, folder)
 
 
 def reference_of(recipe: EvaluateRecipe) -> str:

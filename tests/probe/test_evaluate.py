@@ -40,14 +40,22 @@ def rewrite(folder, change):
 def test_the_folder_holds_what_it_should_and_verifies(world):
     assert sorted(path.name for path in (world / "results").iterdir()) == [
         "cmerge.lock.json",
+        "differences.csv",
+        "differences.tex",
+        "labels.csv",
+        "labels.md",
         "results.jsonl",
         "scores",
         "scores.png",
         "scores.svg",
         "summary.json",
         "table.csv",
+        "table.json",
         "table.md",
         "table.tex",
+        "transfer.csv",
+        "transfer.png",
+        "transfer.svg",
     ]
     assert verify(world / "results") == []
 
