@@ -6,11 +6,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mergekit_audio.audio.foreign import split_files
 from mergekit_audio.audio.integrity import READABLE_SUFFIXES
 from mergekit_audio.audio.manifest import Row, read_rows
 from mergekit_audio.errors import InputError
@@ -41,6 +42,8 @@ class Track:
         The window in seconds of the file; ``None`` means its beginning and its end.
     artist
         Who plays, as the manifest says.
+    values
+        Named numbers for regression and tempo, such as ``tempo_bpm``, sorted by name.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Track:
     start_s: float | None = None
     end_s: float | None = None
     artist: str | None = None
+    values: tuple[tuple[str, float], ...] = ()
 
 
 def load_tracks(source: Path) -> list[Track]:
@@ -58,7 +62,9 @@ def load_tracks(source: Path) -> list[Track]:
 
     A folder that holds ``manifest.jsonl`` or ``manifest.csv`` means that manifest; any other folder
     is searched with its sub-folders for audio files, hidden ones left out, and a file's id is its
-    path in the folder without the suffix (with it, where two files would share an id).
+    path in the folder without the suffix (with it, where two files would share an id). MARBLE's
+    files ``X.train.jsonl``, ``X.val.jsonl`` and ``X.test.jsonl`` are one corpus, named by their
+    folder or, where it holds several, by ``folder/X``.
 
     Raises
     ------
@@ -67,20 +73,42 @@ def load_tracks(source: Path) -> list[Track]:
         one a line, as ``file:line: column: problem``.
     """
     source = Path(source)
+    manifests = manifests_of(source)
+    if manifests:
+        return _from_manifests(source, manifests)
     if source.is_dir():
-        manifests = [source / name for name in MANIFEST_NAMES if (source / name).is_file()]
-        if len(manifests) > 1:
-            raise InputError(
-                f"{source}: holds both {MANIFEST_NAMES[0]} and {MANIFEST_NAMES[1]}",
-                "name the one that you mean",
-            )
-        return _from_manifest(manifests[0]) if manifests else _from_folder(source)
-    if not source.exists():
+        return _from_folder(source)
+    raise InputError(
+        f"{source}: no such file or folder",
+        "expected a folder of recordings, or a manifest (.jsonl or .csv)",
+    )
+
+
+def manifests_of(source: Path) -> list[Path]:
+    """Return the manifests that a source means, in order; none for a folder of recordings.
+
+    Raises
+    ------
+    InputError
+        A folder holds several corpora.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        return split_files(source.parent).get(source.name, [])
+    manifests = [source / name for name in MANIFEST_NAMES if (source / name).is_file()]
+    if len(manifests) > 1:
         raise InputError(
-            f"{source}: no such file or folder",
-            "expected a folder of recordings, or a manifest (.jsonl or .csv)",
+            f"{source}: holds both {MANIFEST_NAMES[0]} and {MANIFEST_NAMES[1]}",
+            "name the one that you mean",
         )
-    return _from_manifest(source)
+    corpora = {} if manifests else split_files(source)
+    if len(corpora) > 1:
+        raise InputError(
+            f"{source}: holds the manifests of {', '.join(corpora)}",
+            f"name the one that you mean, such as {source / next(iter(corpora))}",
+        )
+    return manifests or next(iter(corpora.values()), [])
 
 
 def write_manifest(path: Path, tracks: Iterable[Track]) -> None:
@@ -98,17 +126,34 @@ def write_manifest(path: Path, tracks: Iterable[Track]) -> None:
             "start_s": track.start_s,
             "end_s": track.end_s,
             "artist": track.artist,
+            "values": dict(sorted(track.values)) or None,
         }
         row = {name: value for name, value in fields.items() if value is not None}
         lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(path, "".join(lines))
 
 
-def _from_manifest(manifest: Path) -> list[Track]:
-    tracks = []
-    for row in read_rows(manifest):
-        tracks.append(_track(row, manifest.parent))
-    return sorted(tracks, key=lambda track: track.id)
+def _from_manifests(source: Path, manifests: Sequence[Path]) -> list[Track]:
+    """Return the tracks of manifests that are one corpus; the faults of all are listed."""
+    tracks: dict[str, Track] = {}
+    faults: list[InputError] = []
+    repeated: list[str] = []
+    for manifest in manifests:
+        try:
+            rows = read_rows(manifest)
+        except InputError as error:
+            faults.append(error)
+            continue
+        for row in rows:
+            track = _track(row, manifest.parent)
+            if track.id in tracks:
+                there = tracks[track.id].split
+                repeated.append(f"{manifest}:{row.line}: id: {track.id!r} is in {there} already")
+            tracks[track.id] = track
+    if faults or repeated:
+        hint = faults[0].hint if faults else "each recording may stand in one split only"
+        raise InputError("\n".join([*(fault.message for fault in faults), *repeated]), hint)
+    return [tracks[name] for name in sorted(tracks)]
 
 
 def _track(row: Row, folder: Path) -> Track:

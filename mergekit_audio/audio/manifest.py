@@ -11,11 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mergekit_audio.audio.foreign import ForeignError, dialect_of, native_row
 from mergekit_audio.errors import InputError
 from mergekit_audio.registry import did_you_mean
 
-COLUMNS = ("id", "path", "split", "tags", "duration_s", "start_s", "end_s", "artist")
+COLUMNS = (
+    "id",
+    "path",
+    "split",
+    "tags",
+    "duration_s",
+    "start_s",
+    "end_s",
+    "artist",
+    "values",
+)
 SPLITS = ("train", "valid", "test")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
 TAG_SEPARATOR = "|"
 
 _LISTED_FAULTS = 200
@@ -53,7 +65,9 @@ def read_rows(manifest: Path) -> list[Row]:
     """Return the rows of a manifest in its order, each field checked and of its type.
 
     Only ``path`` is required; ``id`` defaults to the path without its suffix. Empty cells and JSON
-    nulls mean that nothing is known. Tags are a list, or one text with ``|`` between them.
+    nulls mean that nothing is known. Tags are a list, or one text with ``|`` between them; values
+    an object of names and numbers, or one text ``name=number|name=number``. Manifests of MARBLE and
+    of peft-music are read as well (``foreign.py``).
 
     Raises
     ------
@@ -63,13 +77,13 @@ def read_rows(manifest: Path) -> list[Row]:
     """
     faults = _Faults(manifest)
     suffix = manifest.suffix.lower()
-    if suffix not in (".jsonl", ".ndjson", ".csv"):
+    if suffix not in SUFFIXES:
         raise InputError(
             f"{manifest}: is not a manifest (.jsonl or .csv)",
             "give a manifest, or the folder that holds the recordings",
         )
     text = _read_text(manifest, faults)
-    raw_rows = _csv_rows(text, faults) if suffix == ".csv" else _json_rows(text, faults)
+    raw_rows = _csv_rows(text, faults) if suffix == ".csv" else _json_rows(text, faults, manifest)
     rows: list[Row] = []
     first_lines: dict[str, int] = {}
     for line, raw in raw_rows:
@@ -100,7 +114,8 @@ def _read_text(manifest: Path, faults: _Faults) -> str:
         raise AssertionError("unreachable") from error
 
 
-def _json_rows(text: str, faults: _Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(text: str, faults: _Faults, manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    dialect = dialect_of(text)
     for line, row_text in enumerate(text.split("\n"), start=1):
         if not row_text.strip():
             continue
@@ -115,8 +130,16 @@ def _json_rows(text: str, faults: _Faults) -> Iterator[tuple[int, dict[str, Any]
         if not isinstance(raw, dict):
             faults.add(line, "", f"expected an object {{…}}, found {row_text.strip()[:40]}")
             continue
-        _check_columns(line, list(raw), faults)
-        yield line, raw
+        if dialect is None:
+            _check_columns(line, list(raw), faults)
+            yield line, raw
+            continue
+        try:
+            native = native_row(dialect, raw, manifest)
+        except ForeignError as error:
+            faults.add(line, error.column, str(error), f"{dialect}'s format")
+            continue
+        yield line, native
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -233,6 +256,40 @@ def _seconds(value: Any) -> float:
     return number
 
 
+def _values(value: Any) -> tuple[tuple[str, float], ...]:
+    """Return names and finite numbers, sorted by name."""
+    pairs: list[tuple[str, Any]]
+    if isinstance(value, str):
+        cells = [cell.partition("=") for cell in value.split(TAG_SEPARATOR) if cell.strip()]
+        pairs = [(name.strip(), text) for name, _, text in cells]
+    elif isinstance(value, dict):
+        pairs = [(name.strip(), number) for name, number in value.items()]
+    else:
+        raise ValueError(f"expected names and numbers, found {value!r}")
+    numbers: dict[str, float] = {}
+    for name, given in pairs:
+        number = _number(given, text_too=isinstance(value, str))
+        if not name or set(name) & {"=", TAG_SEPARATOR} or number is None:
+            raise ValueError(f"expected name=number, finite, found {name}={given!r}")
+        if name in numbers:
+            raise ValueError(f"{name!r} is given twice")
+        numbers[name] = number
+    return tuple(sorted(numbers.items()))
+
+
+def _number(value: Any, *, text_too: bool) -> float | None:
+    """Return a finite number, or nothing."""
+    if isinstance(value, bool) or not isinstance(
+        value, (int, float, str) if text_too else (int, float)
+    ):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "id": _text,
     "path": _text,
@@ -242,4 +299,5 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "start_s": _seconds,
     "end_s": _seconds,
     "artist": _text,
+    "values": _values,
 }

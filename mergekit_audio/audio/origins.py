@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_audio.audio.corpus import MANIFEST_NAMES, printable
+from mergekit_audio.audio.corpus import manifests_of, printable
 from mergekit_audio.audio.prepared import PreparedCorpus
 from mergekit_audio.files import sha256_of_file
 
@@ -41,7 +41,9 @@ def origins(corpus: PreparedCorpus, root: Path) -> list[Origin]:
     """
     place = corpus.source
     folder = (place if place.is_dir() else place.parent).resolve()
-    paths = _manifests(place) | {path.resolve() for path in corpus.paths if path.is_file()}
+    paths = {path.resolve() for path in manifests_of(place)} | {
+        path.resolve() for path in corpus.paths if path.is_file()
+    }
     inside = sorted(path for path in paths if folder in path.parents)
     outside = sorted(paths - set(inside))
     found = [Origin(_relative(place, root), _hashes(inside, folder))]
@@ -49,11 +51,6 @@ def origins(corpus: PreparedCorpus, root: Path) -> list[Origin]:
         shared = Path(os.path.commonpath([path.parent for path in outside]))
         found.append(Origin(_relative(shared, root), _hashes(outside, shared)))
     return found
-
-
-def _manifests(place: Path) -> set[Path]:
-    paths = [place] if place.is_file() else [place / name for name in MANIFEST_NAMES]
-    return {path.resolve() for path in paths if path.is_file()}
 
 
 def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:

@@ -102,11 +102,8 @@ class PreparedCorpus:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the content: sample rate, ids, splits, tags and samples (not paths)."""
-        content = [
-            [prepared.track.id, prepared.track.split, sorted(prepared.track.tags), prepared.digest]
-            for prepared in self.tracks
-        ]
+        """The sha256 of the content: sample rate, ids, splits, labels and samples (not paths)."""
+        content = [_described(prepared) for prepared in self.tracks]
         return sha256_of_text(canonical_json([self.sample_rate_hz, content]))
 
     @property
@@ -137,3 +134,10 @@ class PreparedCorpus:
             for start in range(0, prepared.samples, length)
             if prepared.samples - start >= shortest
         ]
+
+
+def _described(prepared: PreparedTrack) -> list[object]:
+    """Return what the digest says of a track; values only where there are any."""
+    track = prepared.track
+    described: list[object] = [track.id, track.split, sorted(track.tags), prepared.digest]
+    return [*described, sorted(track.values)] if track.values else described

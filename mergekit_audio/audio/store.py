@@ -239,7 +239,7 @@ def _classify(
             findings.append((kind, _finding(track, folder, reason)))
             continue
         assert known.sound is not None
-        if not track.tags:
+        if not track.tags and not track.values:
             findings.append(("untagged", _finding(track, folder, "has no tags")))
         kept.append(PreparedTrack(track, known.sound.samples, known.sound.digest, known.sound.path))
     report = PrepareReport.of(findings)
@@ -276,6 +276,8 @@ def _duplicate_reason(track: Track, twin: Track) -> str:
         notes.append(f"split {twin.split or 'none'} there, {track.split or 'none'} here")
     if set(track.tags) != set(twin.tags):
         notes.append("with other tags there")
+    if set(track.values) != set(twin.values):
+        notes.append("with other values there")
     return f"the same samples as {twin.id}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
