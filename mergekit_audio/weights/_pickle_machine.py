@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from mergekit_audio.weights._placeholder import Placeholder, PlaceholderClass
 
-STEPS_LIMIT = 1_000_000
-"""Operations of a program; MERT-v1-330M's takes about a tenth with its optimiser's state."""
+STEPS_LIMIT = 500_000
+"""Operations of a program; MERT-v1-330M's takes about a fifth with its optimiser's state."""
 
 _ARGUMENTS_LIMIT = 16
 _KEY_BITS_LIMIT = 60
@@ -55,6 +55,8 @@ def run_program(
     stream: BinaryIO | io.BytesIO,
     find: Callable[[str, str], Any],
     storage: Callable[[Any], Any],
+    *,
+    widest: int = STEPS_LIMIT,
 ) -> Any:
     """Return the value that a pickle builds, and leave the stream behind its end.
 
@@ -67,6 +69,8 @@ def run_program(
         value of its own. It raises for every other name.
     storage
         Returns what a persistent id stands for.
+    widest
+        The longest tuple, and the largest state of an object.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def run_program(
         Of any kind: the program is damaged, uses an operation that ``torch.save`` does not write
         (INST, OBJ, extension codes, buffers, sets), or takes more than ``STEPS_LIMIT`` steps.
     """
-    machine = _Machine(find, storage)
+    machine = _Machine(find, storage, widest)
     for step, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         if step >= STEPS_LIMIT:
             raise pickle.UnpicklingError(f"a pickle of more than {STEPS_LIMIT} steps")
@@ -85,7 +89,10 @@ def run_program(
 
 
 class _Machine:
-    def __init__(self, find: Callable[[str, str], Any], storage: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, find: Callable[[str, str], Any], storage: Callable[[Any], Any], widest: int
+    ) -> None:
+        self._widest = widest
         self.stack: list[Any] = []
         self._find = find
         self._storage = storage
@@ -158,8 +165,8 @@ class _Machine:
         made = tuple(values)
         inside = [self._depths[id(each)] for each in values if isinstance(each, tuple) and each]
         depth = 1 + max(inside, default=0)
-        if depth > _TUPLE_DEPTH_LIMIT:
-            raise pickle.UnpicklingError("tuples nested too deeply")
+        if depth > _TUPLE_DEPTH_LIMIT or len(made) > self._widest:
+            raise pickle.UnpicklingError("tuples that are nested too deeply or too long")
         self._depths[id(made)] = depth
         self.stack.append(made)
 
@@ -230,6 +237,8 @@ class _Machine:
     def _build(self, _: Any) -> None:
         (state,) = self._top(1)
         target = self.stack[-1]
+        if isinstance(state, (dict, list)) and len(state) > self._widest:
+            raise pickle.UnpicklingError("a state that is too large")
         if isinstance(target, Placeholder):
             target.set_state(state)
         elif not isinstance(target, OrderedDict):  # a state_dict's _metadata, which says nothing

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.weights._pickle_machine import Function, ordered_dict, run_program
@@ -20,7 +21,8 @@ from mergekit_audio.weights._restricted_pickle import (
 )
 
 _LEGACY_PICKLES = 5
-_CALLED_BY_TORCH = ("Counter", "bytearray", "complex", "set")
+_CALLED_BY_TORCH = ("Counter", "bytearray", "complex", "encode", "set")
+_WIDEST = 64
 
 
 def require_tame(path: Path) -> None:
@@ -38,13 +40,13 @@ def require_tame(path: Path) -> None:
         with open(path, "rb") as stream:
             if stream.read(len(ZIP_START)) == ZIP_START:
                 program = io.BytesIO(_tame_program(path))
-                run_program(program, _tame_name, lambda identity: None)
+                _go_through(program)
                 return
             stream.seek(0)
-            if run_program(stream, _tame_name, lambda identity: None) != LEGACY_MAGIC:
+            if _go_through(stream) != LEGACY_MAGIC:
                 return  # torch reads this far and refuses it
             for _ in range(_LEGACY_PICKLES - 1):
-                run_program(stream, _tame_name, lambda identity: None)
+                _go_through(stream)
     except (OSError, InputError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -72,10 +74,26 @@ def _tame_program(path: Path) -> bytes:
         return content_of(archive, programs[0], PROGRAM_LIMIT)
 
 
-def _tame_name(module: str, name: str) -> Any:
-    """Return what stands for a name: torch.load says which it refuses, but it would call these."""
-    if (module, name) == ("collections", "OrderedDict"):
-        return Function(ordered_dict)
-    if not module.startswith("torch") and name in _CALLED_BY_TORCH:
-        raise pickle.UnpicklingError(f"{name}, which no tensor needs")
-    return PlaceholderClass(f"{module}.{name}")
+def _names() -> Callable[[str, str], Any]:
+    """Return what says what stands for a name: torch.load tells which names it refuses."""
+    used: dict[int, Any] = {}
+
+    def ordered_dict_once(pairs: Any = None) -> Any:
+        """Torch would copy a list that is given again and again, and each copy costs its length."""
+        if pairs is not None and id(pairs) in used:
+            raise pickle.UnpicklingError("items that are used twice")
+        used[id(pairs)] = pairs
+        return ordered_dict(pairs)
+
+    def find(module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return Function(ordered_dict_once)
+        if not module.startswith("torch") and name in _CALLED_BY_TORCH:
+            raise pickle.UnpicklingError(f"{name}, which no tensor needs")
+        return PlaceholderClass(f"{module}.{name}")
+
+    return find
+
+
+def _go_through(stream: BinaryIO | io.BytesIO) -> Any:
+    return run_program(stream, _names(), lambda identity: None, widest=_WIDEST)
