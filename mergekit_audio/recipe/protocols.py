@@ -144,19 +144,6 @@ class Protocol(Strict):
         names = {"enum": list(get_args(Preset)), "type": "string"}
         return {"anyOf": [names, mapping], "description": mapping.get("description", "")}
 
-    def hidden_states(self, count: int) -> tuple[int, ...]:
-        """Return which of an encoder's ``count`` hidden states a probe or its choice reads, rising.
-
-        A layer that the encoder does not have is returned too, for its user to refuse.
-        """
-        layers: list[Layer] = [self.layer]
-        if self.select is not None and self.select.layers is not None:
-            every: list[Layer] = [*range(count), "weighted"]
-            layers = every if self.select.layers == "all" else list(self.select.layers)
-        single = {layer for layer in layers if isinstance(layer, int)}
-        several = range(self.weighted_over == "transformer", count)
-        return tuple(sorted(single.union(several) if "weighted" in layers else single))
-
     def statement(self) -> str:
         """Return the settings that decide a score and that papers seldom state, as one sentence."""
         parts = [f"chunks of {self.chunk_s:g} s, {self.overlap:.0%} overlap", self._tail()]

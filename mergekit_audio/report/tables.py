@@ -43,7 +43,11 @@ def main_table(summary: Mapping[str, Any], split: str = "test") -> Table:
     """
     first = summary["rows"][0]
     columns = [
-        Column(task["name"], METRIC_TITLES[metric], ("scores", task["name"], split, metric))
+        Column(
+            task.get("title", task["name"]),
+            METRIC_TITLES[metric],
+            ("scores", task["name"], split, metric),
+        )
         for task in summary["tasks"]
         for metric in task_metrics(summary, task["name"])
     ]
