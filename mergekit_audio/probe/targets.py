@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_audio.audio.corpus import MANIFEST_NAMES, Track
+from mergekit_audio.audio.corpus import Track, manifests_of
 from mergekit_audio.audio.manifest import read_rows
 from mergekit_audio.errors import InputError
 from mergekit_audio.recipe.evaluate import KEYS, TEMPO_VALUE, Task
@@ -174,8 +174,8 @@ def _each(
 
 def _places(source: Path) -> dict[str, str]:
     """Return ``manifest:line`` of each track by id; nothing for a folder of recordings."""
-    manifests = [source / name for name in MANIFEST_NAMES if (source / name).is_file()]
-    manifest = manifests[0] if manifests else source
-    if not manifest.is_file():
-        return {}
-    return {row.fields["id"]: f"{manifest}:{row.line}" for row in read_rows(manifest)}
+    return {
+        row.fields["id"]: f"{manifest}:{row.line}"
+        for manifest in manifests_of(source)
+        for row in read_rows(manifest)
+    }
