@@ -89,7 +89,7 @@ class Chooser:
         }
 
     def _layers(self, protocol: Protocol, select: Choice) -> list[Layer]:
-        count = self.features().values.shape[1]
+        count = self.features().state_count
         if select.layers == "all":
             return [*range(count), "weighted"]
         layers = [protocol.layer] if select.layers is None else list(select.layers)

@@ -1,12 +1,17 @@
-"""Embed a corpus with a frozen encoder once, and keep the embeddings by their content."""
+"""Embed a corpus with a frozen encoder once, and keep the embeddings by their content.
+
+A folder of the cache holds what one encoder, up to its last layer that is needed, gives with one
+precision: an array for each corpus, with an index that names the content of every row. A corpus
+that shares chunks with one that is there takes their rows over.
+"""
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,34 +21,26 @@ from numpy.typing import NDArray
 from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import (
-    canonical_json,
-    remove_abandoned,
-    sha256_of_text,
-    staged_file,
-    write_json,
-)
+from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.chunks import Chunk, cut_tracks
-from mergekit_audio.probe.parallel import one_core_each, ordered_map
+from mergekit_audio.probe.embedding import NORMALIZE_EPSILON as NORMALIZE_EPSILON
+from mergekit_audio.probe.embedding import (
+    SAFE_DIFFERENCE,
+    Embedder,
+    embedding_devices,
+    may_use_bfloat16,
+)
+from mergekit_audio.probe.encoders import FrozenEncoder
+from mergekit_audio.probe.feature_cache import FeatureCache, Wanted
+from mergekit_audio.probe.parallel import one_core_each
 from mergekit_audio.progress import Progress, ProgressEvent, silent
-from mergekit_audio.recipe.evaluate import Protocol
+from mergekit_audio.recipe.protocols import Protocol
 
 if TYPE_CHECKING:
     from torch import nn
 
-FEATURE_VERSION = 1
-BATCH_S = {"cpu": 20.0, "cuda": 240.0}
-"""Seconds of audio in a batch: on a CPU small ones stay in the cache."""
-NORMALIZE_EPSILON = 1e-7
+FEATURE_VERSION = 2
 SPLITS = ("train", "valid", "test")
-CHUNK_SETTINGS = (
-    "chunk_s",
-    "overlap",
-    "last_chunk",
-    "min_last_chunk_s",
-    "max_duration_s",
-    "normalize",
-)
 
 
 @dataclass(frozen=True)
@@ -55,83 +52,119 @@ class Features:
     key
         What the values depend on, as one sha256.
     values
-        Float32, memory-mapped, shape ``[chunks, L, D]``.
+        Float32 or float16, memory-mapped, shape ``[chunks, len(layers), D]``.
+    layers
+        The hidden states that are there, rising.
+    state_count
+        The hidden states that the encoder has.
     track_of_chunk
         The index into ``track_ids`` of each chunk, shape ``[chunks]``.
     track_ids
         The tracks with a split, in the corpus's order.
+    facts
+        How they were computed: ``precision`` (fp32 or bf16), ``relative_difference`` (of bfloat16
+        from float32 on some chunks; null where none was measured), ``retried`` (recordings of which
+        a chunk was not finite in bfloat16 and was computed in float32), ``storage``.
     """
 
     key: str
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
+    layers: tuple[int, ...]
+    state_count: int
     track_of_chunk: NDArray[np.int64]
     track_ids: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def column(self, layer: int) -> int:
+        """Return where a hidden state lies in ``values``."""
+        return self.layers.index(layer)
 
 
 def extract(
-    model_key: str,
-    build: Callable[[], nn.Module],
-    backbone: Backbone,
+    encoder: FrozenEncoder,
     corpus: PreparedCorpus,
     protocol: Protocol,
     cache: Path,
     progress: Progress = silent,
     workers: int = 1,
+    *,
+    layers: Sequence[int] | None = None,
+    build: Callable[[int], nn.Module] | None = None,
 ) -> Features:
     """Return the features of a corpus, from the cache where the same content was embedded before.
 
-    ``feature[c, l] = mean over time of hidden state l of chunk c``, without padding: chunks of
-    equal length share a batch, others don't.
+    ``feature[c, l] = mean over time of hidden state l of chunk c``, without padding. The encoder is
+    built up to the last layer that is asked for. Computed rows stay when the process is killed, and
+    the same call goes on behind them with the same bytes.
 
     Parameters
     ----------
-    model_key
-        The digest of the weights and the config.
-    build
-        Makes the encoder; not called when the features are cached.
-    backbone
-        The model family.
+    encoder
+        The weights.
     corpus
         Tracks; those without a split are left out.
     protocol
-        The chunk settings; the probe's settings do not matter here.
+        Chunks, ``precision`` and ``storage``; the probe's settings do not matter here.
     cache
-        The folder of ``<key>.npy`` and ``<key>.json``.
+        The folder of features.
     progress
         Called after each batch.
     workers
-        Threads that embed batches, each on one core; their number never changes the values.
+        Threads that embed chunks, each on one core; their number never changes the values. With
+        GPUs there is one for each of them.
+    layers
+        Hidden states that are needed, ``None`` means all. Where all are there already, all are
+        returned.
+    build
+        ``encoder.build``, or a function that keeps what it gave for the next corpus.
 
     Raises
     ------
     InputError
-        The corpus has another sample rate, a track is too short, or a feature is not finite.
+        The corpus has another sample rate than the encoder, a layer is not one of its, a track is
+        too short, or a feature is not finite in float32 (the recording is named).
+    ValueError
+        ``build`` gave a model in training mode.
     """
+    backbone = encoder.backbone
     _require_sample_rate(corpus, backbone)
+    chosen = _chosen_layers(encoder, layers)
     tracks = probed_tracks(corpus)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    key = _feature_key(model_key, backbone, tracks, protocol, device)
     chunks = cut_tracks(tracks, protocol, corpus.sample_rate_hz, backbone.receptive_field)
-    values = _load_cached(cache, key, len(chunks))
-    if values is None:
-        job = _Job(build().to(device).eval(), backbone, tracks, chunks, protocol.normalize, device)
-        with one_core_each():
-            _embed(job, cache / f"{key}.npy", progress, workers)
-        index = {
-            "key": key,
-            "model": model_key,
-            "chunks": len(chunks),
-            "corpus": str(corpus.source),
-        }
-        write_json(cache / f"{key}.json", index)
-        values = _load_cached(cache, key, len(chunks))
-        assert values is not None
+    devices = embedding_devices()
+    work = _Work(encoder, protocol, tracks, chunks, devices, FeatureCache(cache))
+    with one_core_each():
+        found = work.complete(chosen) or work.embed(
+            chosen, build or encoder.build, progress, workers
+        )
+    index, values = found
     return Features(
-        key=key,
+        key=index["key"],
         values=values,
+        layers=tuple(index["layers"]),
+        state_count=encoder.last_layer + 1,
         track_of_chunk=np.array([chunk.track_index for chunk in chunks], dtype=np.int64),
         track_ids=tuple(prepared.track.id for prepared in tracks),
+        facts={
+            "precision": index["precision"],
+            "relative_difference": index["relative_difference"],
+            "retried": sorted(
+                {str(tracks[chunks[row].track_index].track.path) for row in index["retried"]}
+            ),
+            "storage": index["storage"],
+        },
     )
+
+
+def layers_needed(protocol: Protocol) -> tuple[int, ...] | None:
+    """Return the hidden states that a protocol probes, ``None`` for all of them."""
+    asked: list[Any] = [protocol.layer]
+    if protocol.select is not None and protocol.select.layers is not None:
+        if protocol.select.layers == "all":
+            return None
+        asked = list(protocol.select.layers)
+    layers = {layer for layer in asked if isinstance(layer, int)}
+    return tuple(sorted(layers)) if len(layers) == len(asked) else None
 
 
 def probed_tracks(corpus: PreparedCorpus) -> list[PreparedTrack]:
@@ -139,114 +172,108 @@ def probed_tracks(corpus: PreparedCorpus) -> list[PreparedTrack]:
     return [prepared for prepared in corpus.tracks if prepared.track.split in SPLITS]
 
 
-def _feature_key(
-    model_key: str,
-    backbone: Backbone,
-    tracks: Sequence[PreparedTrack],
+@dataclass(frozen=True)
+class _Work:
+    """One corpus, one encoder and their place in the cache."""
+
+    encoder: FrozenEncoder
+    protocol: Protocol
+    tracks: Sequence[PreparedTrack]
+    chunks: Sequence[Chunk]
+    devices: Sequence[str]
+    cache: FeatureCache
+
+    def complete(self, layers: tuple[int, ...]) -> tuple[dict[str, Any], NDArray[Any]] | None:
+        """Return features that are there: of these layers, or of all up to any that is deeper."""
+        last = self.encoder.last_layer
+        deeper = [tuple(range(depth + 1)) for depth in range(layers[-1], last + 1)]
+        for candidate in [layers, *deeper]:
+            found = self.cache.load(self._wanted(candidate))
+            if found is not None:
+                return found
+        return None
+
+    def embed(
+        self,
+        layers: tuple[int, ...],
+        build: Callable[[int], nn.Module],
+        progress: Progress,
+        workers: int,
+    ) -> tuple[dict[str, Any], NDArray[Any]]:
+        """Compute what the cache lacks, keep it there, and return it."""
+        wanted = self._wanted(layers)
+
+        @functools.cache
+        def embedder() -> Embedder:
+            return Embedder(
+                backbone=self.encoder.backbone,
+                model=build(layers[-1]),
+                tracks=self.tracks,
+                chunks=self.chunks,
+                normalize=self.protocol.normalize,
+                devices=self.devices,
+            )
+
+        def told(done: int) -> None:
+            track = self.tracks[self.chunks[done - 1].track_index].track.id
+            progress(ProgressEvent("embed", done, len(self.chunks), track))
+
+        return self.cache.fill(wanted, embedder, told, workers)
+
+    def _wanted(self, layers: tuple[int, ...]) -> Wanted:
+        protocol, device = self.protocol, self.devices[0].split(":")[0]
+        return Wanted(
+            family=_family(self.encoder, protocol, layers, device, self._precision(device)),
+            layers=layers,
+            width=self.encoder.width,
+            chunks=[
+                (self.tracks[chunk.track_index].digest, chunk.start, chunk.stop)
+                for chunk in self.chunks
+            ],
+            storage=protocol.storage,
+            precision=self._precision(device),
+            takes_rows_over=device == "cpu",
+        )
+
+    def _precision(self, device: str) -> str:
+        """Return the protocol's precision; ``auto`` is float32 where bfloat16 can't be faster."""
+        if self.protocol.precision == "auto" and not may_use_bfloat16(self.encoder.width, device):
+            return "fp32"
+        return self.protocol.precision
+
+
+def _family(
+    encoder: FrozenEncoder,
     protocol: Protocol,
+    layers: tuple[int, ...],
     device: str,
+    precision: str,
 ) -> str:
+    """Return the sha256 of all that a chunk's row depends on beside its samples."""
     described = {
         "version": FEATURE_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "device": device,
-        "model": model_key,
-        "backbone": backbone.model_dump(mode="json"),
-        "chunks": protocol.model_dump(mode="json", include=set(CHUNK_SETTINGS)),
-        "audio": [[prepared.track.id, prepared.digest] for prepared in tracks],
+        "encoder": encoder.key(layers[-1]),
+        "layers": list(layers),
+        "normalize": protocol.normalize,
+        "precision": precision,
+        "safe_difference": SAFE_DIFFERENCE if precision == "auto" else None,
+        "storage": protocol.storage,
     }
     return sha256_of_text(canonical_json(described))
 
 
-def _load_cached(cache: Path, key: str, chunk_count: int) -> NDArray[np.float32] | None:
-    try:
-        index = json.loads((cache / f"{key}.json").read_text("utf-8"))
-        values = np.load(cache / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-    complete = index.get("key") == key and values.dtype == np.float32 and values.ndim == 3
-    return values if complete and len(values) == chunk_count else None
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a batch needs: the encoder and the audio."""
-
-    model: nn.Module
-    backbone: Backbone
-    tracks: Sequence[PreparedTrack]
-    chunks: Sequence[Chunk]
-    normalize: bool
-    device: str
-
-    def pooled(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Return the time-averaged hidden states of some chunks, shape ``[rows, L, D]``."""
-        waves = np.stack([_wave(self.tracks, self.chunks[row], self.normalize) for row in rows])
-        with torch.inference_mode():
-            states = self.backbone.hidden_states(
-                self.model, torch.from_numpy(waves).to(self.device)
-            )
-            pooled: NDArray[np.float32] = states.float().mean(dim=2).cpu().numpy()
-        _require_finite(pooled, [self.tracks[self.chunks[row].track_index] for row in rows])
-        return pooled
-
-
-def _embed(job: _Job, target: Path, progress: Progress, workers: int) -> None:
-    """Write one ``.npy`` file row by row; plain writes notice a full disk, mapped ones do not."""
-    batches = _equal_length_batches(job.chunks, job.backbone.sample_rate_hz, job.device)
-    workers = workers if job.device == "cpu" else 1
-    done = 0
-    remove_abandoned(target)
-    with staged_file(target) as staging, open(staging, "wb") as stream:
-        data_start = 0
-        embedded = ordered_map(job.pooled, batches, workers)
-        for rows, pooled in zip(batches, embedded, strict=True):
-            if not done:
-                shape = (len(job.chunks), *pooled.shape[1:])
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-                data_start = stream.tell()
-            for row, values in zip(rows, pooled, strict=True):
-                stream.seek(data_start + row * values.nbytes)
-                stream.write(values.astype("<f4", order="C").tobytes())
-            done += len(rows)
-            track = job.tracks[job.chunks[rows[-1]].track_index].track.id
-            progress(ProgressEvent("embed", done, len(job.chunks), track))
-
-
-def _equal_length_batches(
-    chunks: Sequence[Chunk], sample_rate_hz: int, device: str
-) -> list[list[int]]:
-    by_length: dict[int, list[int]] = {}
-    for row, chunk in enumerate(chunks):
-        by_length.setdefault(chunk.stop - chunk.start, []).append(row)
-    batches: list[list[int]] = []
-    for length, rows in sorted(by_length.items()):
-        size = max(1, int(BATCH_S[device] * sample_rate_hz / length))
-        batches.extend(rows[first : first + size] for first in range(0, len(rows), size))
-    return batches
-
-
-def _wave(tracks: Sequence[PreparedTrack], chunk: Chunk, normalize: bool) -> NDArray[np.float32]:
-    wave = np.asarray(tracks[chunk.track_index].wave(chunk.start, chunk.stop), dtype=np.float32)
-    if not normalize:
-        return wave
-    centred = wave - wave.mean(dtype=np.float64)
-    scaled: NDArray[np.float32] = (centred / np.sqrt(centred.var() + NORMALIZE_EPSILON)).astype(
-        np.float32
-    )
-    return scaled
-
-
-def _require_finite(pooled: NDArray[np.float32], tracks: Sequence[PreparedTrack]) -> None:
-    finite = np.isfinite(pooled).all(axis=(1, 2))
-    if not finite.all():
-        prepared = tracks[int(np.argmin(finite))]
+def _chosen_layers(encoder: FrozenEncoder, layers: Sequence[int] | None) -> tuple[int, ...]:
+    last = encoder.last_layer
+    chosen = tuple(range(last + 1)) if layers is None else tuple(sorted(set(layers)))
+    if missing := [str(layer) for layer in chosen if not 0 <= layer <= last]:
         raise InputError(
-            f"{prepared.track.path}: the encoder's features are not finite",
-            "look at the recording, and at the model's weights with `cmerge inspect`",
+            f"protocol.layer is {', '.join(missing)}, but the encoder has hidden states 0 to {last}",
+            "choose one of them, or `weighted`",
         )
+    return chosen
 
 
 def _require_sample_rate(corpus: PreparedCorpus, backbone: Backbone) -> None:

@@ -14,7 +14,8 @@ from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.choosing import CHOICE_FIELDS, Chooser
-from mergekit_audio.probe.features import Features, extract
+from mergekit_audio.probe.encoders import FrozenEncoder
+from mergekit_audio.probe.features import Features, extract, layers_needed
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
 from mergekit_audio.probe.parallel import one_core_each, ordered_map
 from mergekit_audio.probe.scoring import ProbeResult, probe
@@ -47,8 +48,8 @@ class ModelRow:
         The digest of the weights.
     key
         The digest of weights and config: what features depend on.
-    build
-        Makes the encoder; called at most once.
+    encoder
+        The weights; built only where features are missing, as deep as they are needed.
     scale
         λ of a merge, 0 for a sweep's base.
     weight_average
@@ -68,7 +69,7 @@ class ModelRow:
     kind: str
     digest: str
     key: str
-    build: Callable[[], nn.Module]
+    encoder: FrozenEncoder
     scale: float | None = None
     weight_average: bool = False
     in_grid: bool = False
@@ -125,7 +126,7 @@ class PointRunner:
     def run(self, row: ModelRow) -> dict[str, Any]:
         """Score the row on all tasks and seeds and return its part of the summary."""
         workers = torch.get_num_threads() if self.workers is None else self.workers
-        build = functools.cache(row.build)
+        build = functools.lru_cache(maxsize=1)(row.encoder.build)
         found: dict[tuple[str, int], dict[str, Any]] = {}
         choices: dict[str, Any] = {}
         with one_core_each():
@@ -207,11 +208,15 @@ class PointRunner:
 
         return told
 
+    def is_finished(self, key: Key) -> bool:
+        """Say whether a point of these weights, task and seed is in the ledger."""
+        return self._finished(key) is not None
+
     def _finished(self, key: Key) -> dict[str, Any] | None:
         return self.ledger.find_content(key) if self.scores.has(key) else None
 
     def _features(
-        self, row: ModelRow, task: PreparedTask, build: Callable[[], nn.Module], workers: int
+        self, row: ModelRow, task: PreparedTask, build: Callable[[int], nn.Module], workers: int
     ) -> Features:
         def told(event: ProgressEvent) -> None:
             note = f"{row.name}: {event.task} {task.task.name} {event.done}/{event.total}"
@@ -220,7 +225,14 @@ class PointRunner:
         protocol = task.task.protocol
         try:
             return extract(
-                row.key, build, self.backbone, task.corpus, protocol, self.cache, told, workers
+                row.encoder,
+                task.corpus,
+                protocol,
+                self.cache,
+                told,
+                workers,
+                layers=layers_needed(protocol),
+                build=build,
             )
         except InputError as error:
             raise InputError(
@@ -245,7 +257,7 @@ def checkpoint_row(
         kind=kind,
         digest=digest,
         key=model_key(digest, config),
-        build=lambda: backbone.build(config, checkpoint.state_dict(), training=False),
+        encoder=FrozenEncoder.of_checkpoint(checkpoint, backbone),
         scale=scale,
         in_grid=in_grid,
     )

@@ -63,13 +63,11 @@ def load_splits(
         The protocol's layer is not one of the encoder's.
     """
     protocol = task.task.protocol if protocol is None else protocol
-    require_layer(task, protocol, features.values.shape[1])
+    require_layer(task, protocol, features.state_count)
     rows = {
         split: np.flatnonzero(task.splits[features.track_of_chunk] == split) for split in SPLITS
     }
-    values = {
-        split: _of_layers(features.values, chosen, protocol) for split, chosen in rows.items()
-    }
+    values = {split: _of_layers(features, chosen, protocol) for split, chosen in rows.items()}
     if protocol.standardize:
         values = _standardized(values)
     return {
@@ -99,19 +97,22 @@ def require_layer(task: PreparedTask, protocol: Protocol, layers: int) -> None:
 
 
 def _of_layers(
-    values: NDArray[np.float32], rows: NDArray[np.int64], protocol: Protocol
-) -> NDArray[np.float32]:
-    taken: NDArray[np.float32]
+    features: Features, rows: NDArray[np.int64], protocol: Protocol
+) -> NDArray[np.floating[Any]]:
+    taken: NDArray[np.floating[Any]]
     if isinstance(protocol.layer, int):
-        taken = values[rows, protocol.layer]
-    elif protocol.weighted_over == "transformer":
-        taken = values[rows, 1:]
+        return features.values[rows, features.column(protocol.layer)]
+    assert len(features.layers) == features.state_count
+    if protocol.weighted_over == "transformer":
+        taken = features.values[rows, 1:]
     else:
-        taken = values[rows]
+        taken = features.values[rows]
     return taken
 
 
-def _standardized(values: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def _standardized(
+    values: dict[str, NDArray[np.floating[Any]]],
+) -> dict[str, NDArray[np.floating[Any]]]:
     """Return ``(x - mean) / std`` with mean and std of each feature over the training chunks.
 
     A feature that never changes there is only centred.

@@ -12,6 +12,7 @@ from mergekit_audio import merge
 from mergekit_audio.audio.store import Store
 from mergekit_audio.files import require_free, staged_folder
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.notes import selection_notes, task_notes
@@ -184,13 +185,12 @@ def _merge_row(
 ) -> ModelRow:
     config = require_config(base)
     digest = state_digest(state)
-    backbone = planned.recipe.backbone
     return ModelRow(
         name=name,
         kind="merge",
         digest=digest,
         key=model_key(digest, config),
-        build=lambda: backbone.build(config, state, training=False),
+        encoder=FrozenEncoder.of_state(state, config, planned.recipe.backbone),
         scale=scale,
         weight_average=weight_average,
         in_grid=in_grid,

@@ -16,6 +16,7 @@ from mergekit_audio.errors import Fault, RecipeError
 from mergekit_audio.files import require_free, write_json
 from mergekit_audio.lock import Lock
 from mergekit_audio.methods.greedy_soup import GreedySoup
+from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.points import ModelRow, PointRunner, model_key, require_config
 from mergekit_audio.probe.run import RESULTS_NAME, store_folder, work_folder
@@ -248,5 +249,5 @@ def _row(recipe: MergeRecipe, root: Path, probing: EvaluateRecipe, progress: Pro
         kind="merge",
         digest=digest,
         key=model_key(digest, config),
-        build=lambda: probing.backbone.build(config, state, training=False),
+        encoder=FrozenEncoder.of_state(state, config, probing.backbone),
     )

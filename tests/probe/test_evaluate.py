@@ -53,6 +53,7 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
         "table.json",
         "table.md",
         "table.tex",
+        "table.txt",
         "transfer.csv",
         "transfer.png",
         "transfer.svg",
@@ -237,7 +238,7 @@ def test_standardized_features_use_the_training_split_alone(world):
     task = prepare_task(task_recipe, Mert(), world, Store(world / ".cmerge_store"))
     values = np.random.default_rng(0).standard_normal((60, 3, 4)).astype(np.float32)
     ids = tuple(track.track.id for track in task.corpus.tracks)
-    data = load_splits(Features("k", values, np.arange(60), ids), task)
+    data = load_splits(Features("k", values, (0, 1, 2), 3, np.arange(60), ids, {}), task)
     train, test = values[task.splits == "train"], values[task.splits == "test"]
     expected = (test - train.mean(axis=0)) / train.std(axis=0)
     np.testing.assert_allclose(data["test"].features.numpy(), expected, atol=1e-5)

@@ -9,9 +9,9 @@ from probing import CONFIG, write_corpus
 from mergekit_audio.audio.store import Store
 from mergekit_audio.backbones.mert import Mert
 from mergekit_audio.errors import InputError
-from mergekit_audio.probe import features
+from mergekit_audio.probe import embedding, features
+from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.probe.points import checkpoint_row
 from mergekit_audio.recipe.evaluate import Protocol
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -55,14 +55,14 @@ def test_a_line_that_is_no_result_is_refused_with_its_number(tmp_path):
 def test_a_full_disk_is_said_and_leaves_no_half_written_features(tmp_path, monkeypatch):
     model = make_mert_checkpoint(tmp_path / "model", overrides=CONFIG)
     corpus = Store(tmp_path / "store").prepare(write_corpus(tmp_path / "corpus", tracks=5))
-    row = checkpoint_row("model", "model", Checkpoint.open(str(model)), Mert())
+    encoder = FrozenEncoder.of_checkpoint(Checkpoint.open(str(model)), Mert())
 
     def full(function, items, workers):
         yield function(items[0])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features, "ordered_map", full)
+    monkeypatch.setattr(embedding, "ordered_map", full)
     cache = tmp_path / "cache"
     with pytest.raises(InputError, match="no space left on the device"):
-        features.extract(row.key, row.build, Mert(), corpus, Protocol(chunk_s=0.5), cache)
-    assert list(cache.iterdir()) == []
+        features.extract(encoder, corpus, Protocol(chunk_s=0.5), cache)
+    assert not [path for path in cache.rglob("*") if path.suffix != ".json" and path.is_file()]
