@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mergekit_audio.audio.store import Store
 from mergekit_audio.files import (
@@ -27,6 +30,7 @@ from mergekit_audio.probe.notes import selection_notes, task_notes
 from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
 from mergekit_audio.probe.tasks import plan_task, prepare_task
 from mergekit_audio.probe.track_scores import TrackScores
+from mergekit_audio.probe.tuning_processes import side_by_side
 from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
@@ -157,9 +161,15 @@ def evaluate(
         checkpoint_row(entry.name, "model", checkpoint, recipe.backbone)
         for entry, checkpoint in zip(recipe.models, planned.checkpoints, strict=True)
     ]
-    if recipe.tuned():
-        rows = tuned_rows(recipe, planned.checkpoints, work_folder(target))
-    scored = [runner.run(row) for row in rows]
+    with contextlib.ExitStack() as processes:
+        if recipe.tuned():
+            count = torch.get_num_threads() if workers is None else workers
+            work = work_folder(target)
+            rows = tuned_rows(recipe, planned.checkpoints, work)
+            rows = processes.enter_context(
+                side_by_side(recipe, root, work, store_root, rows, runner, count)
+            )
+        scored = [runner.run(row) for row in rows]
     inputs = [
         *(
             locked_checkpoint(f"models.{entry.name}", entry.model, checkpoint)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from mergekit_audio.audio.store import PreparedTrack
 from mergekit_audio.errors import InputError
 from mergekit_audio.probe.chunks import chunk_spans
-from mergekit_audio.probe.features import NORMALIZE_EPSILON, SPLITS, probed_tracks
+from mergekit_audio.probe.features import SPLITS, probed_tracks
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.recipe.evaluate import Protocol
 from mergekit_audio.recipe.tuning import Tuning
 
 _ORDER, _CROP, _VALID_CROP = 1, 2, 3
+_VARIANCE_FLOOR = 1e-7  # transformers' feature extractor adds it too
 
 
 class TuningAudio:
@@ -103,7 +104,7 @@ class TuningAudio:
         if not self.tuning.normalize:
             return wave
         centred = wave - wave.mean(dtype=np.float64)
-        scaled: NDArray[np.float32] = (centred / np.sqrt(centred.var() + NORMALIZE_EPSILON)).astype(
+        scaled: NDArray[np.float32] = (centred / np.sqrt(centred.var() + _VARIANCE_FLOOR)).astype(
             np.float32
         )
         return scaled

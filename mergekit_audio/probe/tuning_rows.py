@@ -22,6 +22,9 @@ from mergekit_audio.weights.checkpoint import Checkpoint
 TUNING_VERSION = 1
 TUNING_FOLDER = "tuning"
 
+Steps = Callable[[int, int], None]
+"""Told that some steps of all are done."""
+
 
 def trainable_parameters(
     recipe: EvaluateRecipe, checkpoints: Sequence[Checkpoint]
@@ -70,6 +73,43 @@ def tuned_rows(
     ]
 
 
+def tune_point(
+    recipe: EvaluateRecipe,
+    row: ModelRow,
+    checkpoint: Checkpoint,
+    transfer: Transfer,
+    task: PreparedTask,
+    seed: int,
+    folder: Path,
+    told: Steps,
+) -> ProbeResult:
+    """Tune one encoder for one task with one seed; what it has done so far is kept in a folder."""
+    tuning = recipe.tuning.for_task(task.task.name)
+
+    def build() -> TunedModel:
+        return build_tuned(
+            recipe.backbone,
+            require_config(checkpoint),
+            checkpoint.state_dict(),
+            transfer,
+            tuning,
+            output_count(task.task.kind, len(task.labels)),
+            seed,
+        )
+
+    point = sha256_of_text(canonical_json([row.key, task.digest, seed]))
+    job = TuningJob(
+        task=task,
+        transfer=transfer,
+        tuning=tuning,
+        seed=seed,
+        receptive_field=recipe.backbone.receptive_field,
+        checkpoint=folder / f"{point[:32]}.pt",
+        told=lambda step: told(step, tuning.max_steps),
+    )
+    return tune(job, build)
+
+
 def _row(
     recipe: EvaluateRecipe, checkpoint: Checkpoint, transfer: Transfer, name: str, folder: Path
 ) -> ModelRow:
@@ -80,42 +120,20 @@ def _row(
         "transfer": transfer.model_dump(mode="json"),
         "tuning": recipe.tuning.model_dump(mode="json"),
     }
-    key = sha256_of_text(canonical_json(described))
-
-    def tuned(task: PreparedTask, seed: int, told: Callable[[int, int], None]) -> ProbeResult:
-        def build() -> TunedModel:
-            return build_tuned(
-                recipe.backbone,
-                require_config(checkpoint),
-                checkpoint.state_dict(),
-                transfer,
-                recipe.tuning,
-                output_count(task.task.kind, len(task.labels)),
-                seed,
-            )
-
-        point = sha256_of_text(canonical_json([key, task.digest, seed]))
-        job = TuningJob(
-            task=task,
-            transfer=transfer,
-            tuning=recipe.tuning,
-            seed=seed,
-            receptive_field=recipe.backbone.receptive_field,
-            checkpoint=folder / f"{point[:32]}.pt",
-            told=lambda step: told(step, recipe.tuning.max_steps),
-        )
-        return tune(job, build)
-
-    return replace(
+    row = replace(
         plain,
-        key=key,
-        tune=tuned,
+        key=sha256_of_text(canonical_json(described)),
         facts={
             "transfer": transfer_label(transfer),
             "trainable_parameters": _trainable(recipe, checkpoint, transfer),
         },
         settings={"layer": None, "learning_rate": recipe.tuning.learning_rate_of(transfer)},
     )
+
+    def tuned(task: PreparedTask, seed: int, told: Steps) -> ProbeResult:
+        return tune_point(recipe, row, checkpoint, transfer, task, seed, folder, told)
+
+    return replace(row, tune=tuned)
 
 
 def _trainable(recipe: EvaluateRecipe, checkpoint: Checkpoint, transfer: Transfer) -> int:

@@ -137,6 +137,9 @@ class EvaluateRecipe(Strict):
             raise ValueError("`tuning` belongs to a `transfer` other than probing, or `transfers`")
         if unknown := sorted(self.tuning.learning_rates.keys() - set(names)):
             raise ValueError(f"tuning.learning_rates names {unknown}, but transfers are {names}")
+        tasks = [task.name for task in self.tasks]
+        if unknown := sorted(self.tuning.by_task.keys() - set(tasks)):
+            raise ValueError(f"tuning.by_task names {unknown}, but tasks are {tasks}")
         require_distinct("transfers", [transfer_label(transfer) for transfer in tuned])
         return self
 

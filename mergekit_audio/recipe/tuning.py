@@ -12,6 +12,17 @@ from mergekit_audio.transfers.base import Transfer
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class TaskTuning(Strict):
+    """What one task changes; what is left out is as for all tasks."""
+
+    max_steps: int | None = Field(default=None, gt=0)
+    """Optimiser steps."""
+    validate_every: int | None = Field(default=None, gt=0)
+    """Steps between validations."""
+    max_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Only the first seconds of a track are used."""
+
+
 class Tuning(Strict):
     """Parameter-efficient transfer learning as Ding and Lerch set it up for MERT-v1-95M.
 
@@ -60,6 +71,14 @@ class Tuning(Strict):
     precision: Literal["bf16", "fp32"] = "bf16"
     """Of the encoder, by autocast; head, loss and scores are in float32 and above."""
 
+    by_task: dict[str, TaskTuning] = Field(default={})
+    """Changes by the task's name: larger corpora get more steps."""
+
+    def for_task(self, name: str) -> Tuning:
+        """Return the settings of one task."""
+        changes = self.by_task.get(name, TaskTuning()).model_dump(exclude_none=True)
+        return self.model_copy(update={**changes, "by_task": {}})
+
     def learning_rate_of(self, transfer: Transfer) -> float:
         """Return Adam's learning rate of a transfer."""
         return self.learning_rates.get(transfer_name(transfer), transfer.tuning_rate)
@@ -69,8 +88,13 @@ class Tuning(Strict):
         layers = "all layers" if self.layers is None else f"first {self.layers} layers"
         rates = "".join(f", {name} {rate:g}" for name, rate in sorted(self.learning_rates.items()))
         validation = "one random crop" if self.validation == "crop" else "all segments"
+        own = "".join(
+            f", {each.max_steps} for {name}"
+            for name, each in sorted(self.by_task.items())
+            if each.max_steps is not None
+        )
         return (
-            f"tuning: {layers}, random crops of {self.crop_s:g} s, {self.max_steps} steps of "
+            f"tuning: {layers}, random crops of {self.crop_s:g} s, {self.max_steps} steps{own} of "
             f"{self.batch_size}, Adam (1e-4, finetune 1e-5{rates}) with a cosine to "
             f"{self.min_learning_rate:g} (probing: constant), encoder in {self.precision}, best "
             f"weights by {validation} of each validation track, test: mean probability of "

@@ -59,7 +59,7 @@ def results_of(folder):
 
 @pytest.fixture(scope="module")
 def finished(world):
-    evaluate(recipe_of(world, output="finished"), world)
+    evaluate(recipe_of(world, output="finished"), world, workers=1)
     return world / "finished"
 
 
@@ -87,7 +87,7 @@ def test_a_killed_tuning_gives_the_same_scores_to_the_last_digit(world, finished
 
     recipe = recipe_of(world, output="killed")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(recipe, world, progress=kill)
+        evaluate(recipe, world, progress=kill, workers=1)
     assert len(list((world / "killed.work" / "tuning").glob("*.pt"))) == 1
     steps = []
     monkeypatch.setattr(
@@ -95,9 +95,16 @@ def test_a_killed_tuning_gives_the_same_scores_to_the_last_digit(world, finished
         "_take_step",
         lambda self, real=engine._Tuner._take_step: (steps.append(self.step), real(self)),
     )
-    evaluate(recipe, world)
+    evaluate(recipe, world, workers=1)
     assert steps == [4, 5]
     assert results_of(world / "killed") == results_of(finished)
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_same_scores(world, finished):
+    evaluate(recipe_of(world, output="parallel"), world, workers=2)
+    assert results_of(world / "parallel") == results_of(finished)
+    assert (world / "parallel" / "petl.md").read_bytes() == (finished / "petl.md").read_bytes()
 
 
 def test_the_plan_counts_what_trains_without_a_head(world):
@@ -139,11 +146,19 @@ def test_one_transfer_tunes_too(world):
         ({"transfers": ["ssf"]}, r"learning_rates names \['lora'\]"),
         ({"transfers": ["lora", "lora"]}, "transfers must differ"),
         ({"reference": "base"}, "the rows are"),
+        ({"tuning": {**TUNING, "by_task": {"other": {"max_steps": 2}}}}, "by_task names"),
     ],
 )
 def test_contradictions_are_refused(world, changes, problem):
     with pytest.raises((ValidationError, RecipeError), match=problem):
         recipe_of(world, **changes)
+
+
+def test_a_task_may_have_settings_of_its_own():
+    settings = Tuning.model_validate({"max_steps": 9, "by_task": {"big": {"max_steps": 90}}})
+    assert settings.for_task("big") == Tuning(max_steps=90)
+    assert settings.for_task("other") == Tuning(max_steps=9)
+    assert "9 steps, 90 for big of 16" in settings.statement()
 
 
 def test_learning_rates_follow_the_source():
