@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -33,6 +34,7 @@ from mergekit_audio.cli.output import error_text
 from mergekit_audio.errors import CmergeError, DependencyError, InputError, UsageError
 
 DONE, INTERRUPTED = 0, 130
+_WAIT_S = 10.0
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _INTERRUPTED_TEXT = (
     "interrupted: unfinished output was removed; the same command goes on from what is finished\n"
@@ -111,9 +113,11 @@ def _run(words: Sequence[str], wants_traceback: bool) -> int:
         _close_stdout()
         return DONE
     except Exception as error:
+        explained = _explained(error)
+        if _is_left_to_another():
+            return _await_end(explained.exit_code)
         if wants_traceback:
             traceback.print_exc()
-        explained = _explained(error)
         sys.stderr.write(error_text(explained))
         return explained.exit_code
     if status == INTERRUPTED:
@@ -131,8 +135,26 @@ def _require_one_process(words: Sequence[str]) -> None:
         )
 
 
+def _is_left_to_another() -> bool:
+    """Whether another process says the same error: all find it that did not train together yet.
+
+    The first process of each machine speaks, since a file may be missing on one machine alone.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    together = distributed is not None and distributed.is_initialized()
+    return not together and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def _await_end(code: int) -> int:
+    """Let the first process speak: torchrun ends all processes when one is gone."""
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(_WAIT_S)
+    return code
+
+
 def _interrupted() -> int:
-    sys.stderr.write(_INTERRUPTED_TEXT)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        sys.stderr.write(_INTERRUPTED_TEXT)
     return INTERRUPTED
 
 

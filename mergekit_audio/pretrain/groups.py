@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.weights.globs import matches
@@ -50,7 +51,7 @@ def gradient_norms(
     Parameters
     ----------
     parameters
-        The model's ``named_parameters()`` with their clipped gradients.
+        The model's ``named_parameters()`` with their clipped gradients; of shards this process's.
     groups
         The group of each parameter by those names.
     clip
@@ -59,7 +60,9 @@ def gradient_norms(
     by_group: dict[str, list[torch.Tensor]] = {}
     for name, parameter in parameters:
         if parameter.grad is not None and name in groups:
-            by_group.setdefault(groups[name], []).append(parameter.grad.detach())
+            own = parameter.grad.detach()
+            own = own.to_local() if isinstance(own, DTensor) else own
+            by_group.setdefault(groups[name], []).append(own)
     norms = {}
     for group, gradients in sorted(by_group.items()):
         parts = torch.stack([norm.double() for norm in torch._foreach_norm(gradients)])

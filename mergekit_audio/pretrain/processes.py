@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 
-from mergekit_audio.errors import CmergeError, DependencyError
+from mergekit_audio.errors import CmergeError, DependencyError, UsageError
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.recipe.train_arguments import TrainArguments
 
@@ -123,6 +123,16 @@ class Processes:
 def started_processes() -> int:
     """Return how many processes torchrun started for this command: ``WORLD_SIZE``, else 1."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def require_processes(arguments: TrainArguments) -> None:
+    """Raise ``UsageError`` when one process alone is to train in shards."""
+    if arguments.parallel == "fsdp" and started_processes() == 1:
+        raise UsageError(
+            "arguments.parallel: fsdp cuts a model into shards for many processes; there is one",
+            "start it with torchrun (torchrun --nproc-per-node=gpu -m mergekit_audio …), or "
+            "--set arguments.parallel=ddp",
+        )
 
 
 def clips_per_step(arguments: TrainArguments) -> int:

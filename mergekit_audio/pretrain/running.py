@@ -26,7 +26,12 @@ from mergekit_audio.pretrain.notes import hour_notes
 from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.output import write_output
 from mergekit_audio.pretrain.planner import TrainPlan
-from mergekit_audio.pretrain.processes import Processes, joined, started_processes
+from mergekit_audio.pretrain.processes import (
+    Processes,
+    joined,
+    require_processes,
+    started_processes,
+)
 from mergekit_audio.pretrain.sampling import FIT, seed_of
 from mergekit_audio.pretrain.work import Work, open_work
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -78,6 +83,7 @@ def run(
 
     target = Path(plan.output if output is None else output)
     _refuse_inputs_inside(plan, target)
+    require_processes(plan.recipe.arguments)
     with joined(device_name()) as processes, contextlib.ExitStack() as held:
         progress = progress if processes.is_main else silent
         work = processes.on_main(lambda: held.enter_context(open_work(target)))

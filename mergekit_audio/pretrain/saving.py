@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from transformers import TrainerState
@@ -14,7 +17,7 @@ from transformers import TrainerState
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import staged_folder
 
-_WEIGHTS_NAME = "model.safetensors"
+WEIGHTS_NAME = "model.safetensors"
 _PROGRESS_NAME = "log_state.json"
 
 
@@ -48,7 +51,7 @@ def write_checkpoint(
     """
     with staged_folder(target, force=True) as staging:
         tensors = {name: each.contiguous() for name, each in weights.items()}
-        _write(staging / _WEIGHTS_NAME, safetensors.torch.save(tensors, {"format": "pt"}))
+        _write(staging / WEIGHTS_NAME, safetensors.torch.save(tensors, {"format": "pt"}))
         for name, state in states.items():
             _save(staging / f"{name}.pt", state)
         _write(staging / _PROGRESS_NAME, json.dumps(progress, allow_nan=False).encode())
@@ -64,13 +67,35 @@ def read_progress(checkpoint: Path) -> Mapping[str, Any]:
         The file is missing or damaged.
     """
     path = checkpoint / _PROGRESS_NAME
-    try:
+    with explain_damage(path):
         value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: can't read the checkpoint: {error}", f"delete {checkpoint} and run again"
-        ) from error
     return value
+
+
+def read_state(checkpoint: Path, name: str) -> dict[str, Any]:
+    """Return one of a checkpoint's ``states``, on the CPU.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged.
+    """
+    path = checkpoint / f"{name}.pt"
+    with explain_damage(path):
+        value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return value
+
+
+@contextlib.contextmanager
+def explain_damage(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged file of a checkpoint raises into an ``InputError``."""
+    kinds = (OSError, ValueError, RuntimeError, pickle.UnpicklingError)
+    try:
+        yield
+    except (*kinds, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path}: can't read the checkpoint: {error}", f"delete {path.parent} and run again"
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -169,10 +169,19 @@ def _probe(
     progress: Progress,
     processes: Processes,
 ) -> ForgettingProbe | None:
-    """Open the forgetting probe in the main process, which alone measures."""
-    if not audio.probed or not processes.is_main:
+    """Open the forgetting probe in the main process, which alone measures, unless in shards."""
+    if not audio.probed:
         return None
-    return ForgettingProbe(plan.recipe, audio.probed, clips.caches, shape, progress)
+
+    made: list[ForgettingProbe] = []
+
+    def open_one() -> None:
+        made.append(ForgettingProbe(plan.recipe, audio.probed, clips.caches, shape, progress))
+
+    processes.on_main(open_one)  # it also makes codes that lack, for all
+    if plan.recipe.arguments.parallel == "fsdp" and not made:
+        open_one()
+    return made[0] if made else None
 
 
 def build_model(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
@@ -17,8 +21,17 @@ from mergekit_audio.pretrain.objective import PretrainModel
 from mergekit_audio.pretrain.processes import clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, follow_peak
 from mergekit_audio.pretrain.sampling import DROPOUT, seed_of
-from mergekit_audio.pretrain.saving import read_progress, write_checkpoint
+from mergekit_audio.pretrain.saving import read_progress, read_state, write_checkpoint
 from mergekit_audio.pretrain.settings import training_arguments
+from mergekit_audio.pretrain.sharding import (
+    LayersInStep,
+    gathered_states,
+    gradients_kept,
+    load_optimizer,
+    load_weights,
+    make_whole,
+    shard,
+)
 from mergekit_audio.progress import ProgressEvent
 
 
@@ -46,6 +59,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         log = job.log if job.processes.is_main else None
         self.guard = Guard(job.stage, job.arguments, job.folder, log)
         self._steps_told = 0
+        self._layers: LayersInStep | None = None
         super().__init__(
             model=model,
             args=training_arguments(job),
@@ -67,8 +81,22 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         state = self.job.processes.on_main(lambda: None if last is None else read_progress(last))
         self.guard.restore(state)
         self.job.processes.on_main(lambda: self._begin_log(state))
+        if self.job.arguments.parallel == "fsdp":
+            self._layers = LayersInStep(self.model)
+            shard(self.model, self.job.processes.count)
+            # Trainer then takes the model as it is: it wraps nothing, clips and casts as ever.
+            self.is_distributed_loading_by_transformers = True
         with explain_os_errors(self.job.folder.folder):
             self.train(resume_from_checkpoint=None if last is None else str(last))
+        if self._is_sharded:
+            make_whole(self.model, keeps=self.job.processes.is_main)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self._layers is not None
+
+    def _defer_fsdp_gradient_reduction(self) -> contextlib.AbstractContextManager[None]:
+        return gradients_kept(self.model)
 
     def _begin_log(self, state: Mapping[str, Any] | None) -> None:
         """Bring the log to where the training begins; a stage's own beginning is probed too."""
@@ -83,8 +111,18 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if self.job.probe is not None and self.job.processes.is_main:
             self.job.log.event(step, "forgetting", self.job.probe.measure(self.model))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._is_sharded:
+            load_weights(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self._is_sharded:
+            load_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint))
+            self.lr_scheduler.load_state_dict(read_state(Path(checkpoint), "scheduler"))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             follow_peak(self.optimizer, self.lr_scheduler, self.job.stage.peak_lr)
 
@@ -154,7 +192,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             self._loss = self._total(self._loss)
             self._tracks = self._tracks_of_all()
             self._require_finite_loss()
+        if self._layers is not None:
+            self._layers.forget_dropped(self._sum)
         norm = super()._clip_grad_norm(model)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         step = self.state.global_step + 1
         # fp16's loss scaling skips steps whose gradient overflows; elsewhere it is the end.
         if self.job.arguments.precision != "fp16":
@@ -162,7 +204,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if self.job.log.ends_line(step):
             clip = clip_factor(float(norm), self.job.arguments.max_grad_norm)
             named = self.model.named_parameters()
-            self.job.log.add_group_norms(gradient_norms(named, self.job.groups, clip))
+            norms = gradient_norms(named, self.job.groups, clip)
+            if self._is_sharded:
+                norms = {name: self._total(norm**2) ** 0.5 for name, norm in norms.items()}
+            self.job.log.add_group_norms(norms)
         return norm
 
     def _maybe_log_save_evaluate(
@@ -189,23 +234,38 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # After the last step the stage's result follows at once.
         if self.state.global_step < self.job.stage.steps and self.guard.is_in_order:
-            self.job.processes.on_main(self._write_checkpoint)
+            if self._is_sharded:
+                states = gathered_states(self.model, self.optimizer.optimizer)
+            else:
+                states = self.model.state_dict(), self.optimizer.state_dict()
+            self.job.processes.on_main(partial(self._write_checkpoint, *states))
 
     def _probe_if_due(self, step: int) -> None:
         forgetting, last = self.job.forgetting, self.job.stage.steps
         if forgetting is not None and (step % forgetting.every_steps == 0 or step == last):
-            self.job.processes.on_main(lambda: self._probe(step))
+            if self._is_sharded:
+                self._probe_together(step)
+            else:
+                self.job.processes.on_main(lambda: self._probe(step))
 
-    def _write_checkpoint(self) -> None:
+    def _probe_together(self, step: int) -> None:
+        """Probe in all processes, which gather the weights for it; all get the same scores."""
+        assert self.job.probe is not None
+        scores = self.job.probe.measure(self.model)
+        self.model.reshard()
+        self.job.processes.on_main(lambda: self.job.log.event(step, "forgetting", scores))
+
+    def _write_checkpoint(
+        self, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any]
+    ) -> None:
         """Write a checkpoint under a temporary name and rename it; keep the last two."""
         step, scaler = self.state.global_step, self.accelerator.scaler
         progress = {"step": step, **self.job.log.state(), "guard": self.guard.state()}
-        states = {"optimizer": self.optimizer.state_dict()}
-        states["scheduler"] = self.lr_scheduler.state_dict()
+        states = {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()}
         if scaler is not None:
             states["scaler"] = scaler.state_dict()
         target = self.job.folder.checkpoint(step)
-        write_checkpoint(target, self.model.state_dict(), states, progress, self.state)
+        write_checkpoint(target, weights, states, progress, self.state)
         self.job.folder.drop_old_checkpoints()
 
     @torch.no_grad()

@@ -101,6 +101,9 @@ class TrainArguments(Strict):
     otherwise than without."""
     num_threads: int | None = Field(default=None, gt=0)
     """CPU threads; a fixed number gives the same bytes on every machine, null means all cores."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What each of many processes (torchrun) holds: `ddp`, the whole model; `fsdp`, for 330m and
+    larger, a share of weights, gradients and AdamW's moments."""
     logging_steps: int = Field(default=10, gt=0)
     """Optimiser steps between two log lines."""
     save_steps: int = Field(default=100, gt=0)

@@ -1,28 +1,24 @@
 """Trainings of two processes, started by torchrun as a user would."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from launching import kill_at, log_lines, torchrun
 from pretraining import ARGUMENTS, make_project, make_recipe
 from safetensors.torch import load_file
 
 from mergekit_audio import pretrain
+from mergekit_audio.cli import main as cli
 from mergekit_audio.cli.main import main
-from mergekit_audio.errors import DependencyError, InputError, UsageError
+from mergekit_audio.errors import DependencyError, InputError, RecipeError, UsageError
 from mergekit_audio.lock import read_lock
 from mergekit_audio.pretrain import processes
 from mergekit_audio.pretrain.objective import Objective
 from mergekit_audio.pretrain.processes import Processes, clips_per_step, joined
 from mergekit_audio.pretrain.stage_log import StageLog
-from mergekit_audio.pretrain.work import open_work
 from mergekit_audio.rebuild import rebuild
 
 FILES = (
@@ -67,46 +63,6 @@ def project(tmp_path_factory):
     out, errors = done.communicate()
     assert done.returncode == 0, errors
     return root, out, errors
-
-
-def torchrun(*words):
-    paths = [os.path.dirname(__file__) + "/..", os.getcwd(), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    launch = ["--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *launch, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-
-
-def kill_at(root, stage, step):
-    """Kill torchrun and both processes at or after a step of a stage."""
-    with torchrun(str(root / "child.py"), str(root)) as process:
-        told = (line.rsplit(" ", 1) for line in process.stdout)
-        reached = any(name == f"stage {stage}" and int(done) >= step for name, done in told)
-        assert reached, process.stderr.read()
-        for pid in (process.pid, *(int((root / f"pid-{rank}").read_text()) for rank in (0, 1))):
-            os.kill(pid, signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    await_death(root / "killed")
-
-
-def await_death(output):
-    for _ in range(200):
-        try:
-            with open_work(output):
-                return
-        except InputError:
-            time.sleep(0.05)
-    raise AssertionError("the killed process still holds its work folder")
-
-
-def log_lines(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_two_processes_train_as_one_with_twice_the_accumulation(project):
@@ -245,3 +201,24 @@ def test_sums_of_all_processes_are_one_line(tmp_path):
     log.gather(lambda own: own, keeps=False)
     log.end_step(4, 0.1, None)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("rank", "said"), [("0", 1), ("1", 0)])
+def test_an_error_that_all_find_is_said_by_the_first(rank, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(cli, "_WAIT_S", 0.0)
+    (tmp_path / "recipe.yaml").write_text("kind: train\nstops: []\n")
+    with pytest.raises(SystemExit) as left:
+        main(["train-culture", str(tmp_path / "recipe.yaml")])
+    assert left.value.code == RecipeError.exit_code
+    assert capsys.readouterr().err.count("recipe.yaml:2:1: stops") == said
+
+
+def test_one_process_has_no_shards(tmp_path):
+    recipe = make_recipe(arguments={"parallel": "fsdp"})
+    plan = pretrain.plan(recipe, make_project(tmp_path))
+    with pytest.raises(UsageError, match="parallel: fsdp cuts a model into shards for many"):
+        pretrain.run(plan)
+    assert not (tmp_path / "out.work").exists()
