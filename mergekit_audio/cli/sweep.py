@@ -33,7 +33,7 @@ def _run_sweep(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
 
 def _swept(target: Path, lock: Lock) -> Finished:
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
-    table = (target / "table.md").read_text(encoding="utf-8")
+    table = (target / "table.txt").read_text(encoding="utf-8")
     best = shown(target / "best") if (target / "best").is_dir() else ""
     then = f"cmerge verify {best}" if best else "add --set write_best=true to write the best merge"
     selection = summary["selection"]

@@ -17,9 +17,9 @@ from mergekit_audio.report.transfer_figure import write_transfer_figure
 def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
     """Write the main table, the differences, each label's scores, and the two figures.
 
-    ``table.md`` (with notes and differences), ``.csv``, ``.tex``, ``.json``; where models were
-    compared ``differences.csv`` and ``.tex``; ``labels.md`` and ``labels.csv``; ``scores.png`` and
-    ``.svg``; of two models or more ``transfer.png``, ``.svg`` and ``.csv``.
+    ``table.md`` and ``.txt`` (with notes and differences), ``.csv``, ``.tex``, ``.json``; where
+    models were compared ``differences.csv`` and ``.tex``; ``labels.md`` and ``labels.csv``;
+    ``scores.png`` and ``.svg``; of two models or more ``transfer.png``, ``.svg`` and ``.csv``.
 
     Parameters
     ----------
@@ -30,12 +30,15 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
     """
     table, notes = main_table(summary), table_notes(summary)
     differences = difference_table(summary)
-    text = table.markdown() + "\n" + "".join(f"- {note}\n" for note in notes)
+    told = "\n" + "".join(f"- {note}\n" for note in notes)
+    markdown, text = table.markdown() + told, table.text() + told
     if differences is not None:
-        text += f"\n{differences.markdown()}"
+        markdown += f"\n{differences.markdown()}"
+        text += f"\n{differences.text()}"
         write_text(folder / "differences.csv", differences.csv())
         write_text(folder / "differences.tex", differences.latex())
-    write_text(folder / "table.md", text)
+    write_text(folder / "table.md", markdown)
+    write_text(folder / "table.txt", text)
     write_text(folder / "table.csv", table.csv())
     write_text(folder / "table.tex", table.latex())
     held = {"table": table.as_dict(), "notes": notes}

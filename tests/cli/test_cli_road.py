@@ -137,7 +137,7 @@ class TestProbing:
         assert not (tmp_path / "results").exists()
         done = cmerge("evaluate", "evaluate.yaml", "--set", "seeds=[0]", "--workers", "1")
         assert done.code == 0, done.err
-        assert done.out == (tmp_path / "results/table.md").read_text()
+        assert done.out == (tmp_path / "results/table.txt").read_text()
         assert done.err.splitlines()[-1].startswith("probed 2 models on 1 task -> results in ")
         again = cmerge("evaluate", "evaluate.yaml", "--force", "--json", "-q")
         assert json.loads(again.out)["summary"] == json.loads(
@@ -152,7 +152,7 @@ class TestProbing:
         changes = ["--set", "seeds=[0]", "--set", "write_best=true", "--workers", "1"]
         done = cmerge("sweep-lambda", "sweep.yaml", *changes)
         assert done.code == 0, done.err
-        assert done.out == (tmp_path / "results/table.md").read_text()
+        assert done.out == (tmp_path / "results/table.txt").read_text()
         last = done.err.splitlines()[-1]
         best = json.loads((tmp_path / "results/summary.json").read_text())["selection"]["scale"]
         start = f"swept 4 values of λ, best {best:g} on validation -> results in "

@@ -164,7 +164,7 @@ def test_all_files_are_written_and_the_same_again(tmp_path):
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
         *("differences.csv", "differences.tex", "labels.csv", "labels.md", "scores.png"),
-        *("scores.svg", "table.csv", "table.json", "table.md", "table.tex"),
+        *("scores.svg", "table.csv", "table.json", "table.md", "table.tex", "table.txt"),
         *("transfer.csv", "transfer.png", "transfer.svg"),
     ]
     for name in names:
@@ -174,6 +174,7 @@ def test_all_files_are_written_and_the_same_again(tmp_path):
     rows = list(csv.DictReader(io.StringIO((folders[0] / "labels.csv").read_text("utf-8"))))
     assert {row["metric"] for row in rows} == {"roc_auc", "average_precision", "weighted_score"}
     assert "| makam − base |" in (folders[0] / "table.md").read_text(encoding="utf-8")
+    assert "\nmakam − base " in (folders[0] / "table.txt").read_text(encoding="utf-8")
 
 
 def test_one_model_has_neither_differences_nor_a_transfer_matrix(tmp_path):
