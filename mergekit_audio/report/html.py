@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.files import write_text
+from mergekit_audio.report.differences import difference_table
 from mergekit_audio.report.figures import score_svg
 from mergekit_audio.report.statement import selection_sentences
 from mergekit_audio.report.table import Table
@@ -85,6 +86,7 @@ def write_report(
         "<h2>Table</h2>",
         _table(main_table(summary)),
         _list([note for note in table_notes(summary) if note not in sentences]),
+        *_differences(summary),
         "<h2>Figure</h2>",
         f"<figure>{_figure(summary)}<figcaption>{_text(_labelled(caption, synthetic))}"
         "</figcaption></figure>",
@@ -132,6 +134,21 @@ def _table(table: Table) -> str:
         f'<div class="scroll"><table><thead><tr class="groups"><th></th>{groups}</tr>'
         f"<tr><th>model</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _differences(summary: Mapping[str, Any]) -> list[str]:
+    table = difference_table(summary)
+    if table is None:
+        return []
+    heads = "".join(f"<th>{_text(head)}</th>" for head in table.heads)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in table.shown
+    )
+    return [
+        "<h2>Differences</h2>",
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>",
+    ]
 
 
 def _labels(summary: Mapping[str, Any], task: Mapping[str, Any]) -> str:

@@ -154,6 +154,7 @@ def test_tasks_of_other_kinds_have_their_own_columns_and_panels(tmp_path):
     assert score_svg(mixed()).startswith("<?xml")
     report = write_report(tmp_path / "report.html", mixed()).read_text(encoding="utf-8")
     assert "key--C major" in report
+    assert "<td>makam − base</td><td>makam</td><td>roc auc</td><td>+8.00</td>" in report
 
 
 def test_all_files_are_written_and_the_same_again(tmp_path):
