@@ -113,16 +113,17 @@ class ForgettingProbe:
                 return {
                     name: _scores(
                         self.recipe,
-                        [self._objective(model, batch, device) for batch in batches],
+                        [self.objective(model, batch, device) for batch in batches],
                     )
                     for name, batches in self.batches.items()
                 }
         finally:
             model.train(was_training)
 
-    def _objective(
+    def objective(
         self, model: PretrainModel, batch: ProbeBatch, device: torch.device
     ) -> Objective:
+        """Return the parts of a batch's loss, with gradients where they are on."""
         wave, mask = batch.wave.to(device), batch.mask.to(device)
         targets = {name: codes.to(device) for name, codes in batch.codes.items()}
         for name, teacher in model.teachers.items():

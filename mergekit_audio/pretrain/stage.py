@@ -37,7 +37,7 @@ from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.pretrain.trainer import StageTrainer
 from mergekit_audio.pretrain.work import StageFolder, Work
 from mergekit_audio.progress import Progress, ProgressEvent
-from mergekit_audio.recipe.train import PresetBase, Stage
+from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
@@ -67,7 +67,7 @@ def train_stage(
     if processes.on_main(folder.finished.is_dir):
         progress(ProgressEvent(task, stage.steps, stage.steps, "finished before"))
         return
-    shape = clip_shape(plan)
+    shape = clip_shape(plan.recipe)
     clips = _clips(plan, index, audio, teachers, shape, progress, processes)
     probe = _probe(plan, audio, clips, shape, progress, processes)
     rollbacks = Rollbacks(folder)
@@ -218,7 +218,7 @@ def build_model(
     return model.to(device)
 
 
-def clip_shape(plan: TrainPlan) -> ClipShape:
+def clip_shape(recipe: TrainRecipe) -> ClipShape:
     """Return the sizes of a crop.
 
     Raises
@@ -226,7 +226,7 @@ def clip_shape(plan: TrainPlan) -> ClipShape:
     InputError
         A crop holds no more frames than a masked span.
     """
-    backbone, arguments = plan.recipe.backbone, plan.recipe.arguments
+    backbone, arguments = recipe.backbone, recipe.arguments
     samples = round(arguments.crop_s * backbone.sample_rate_hz)
     frames = backbone.frame_count(samples)
     if frames <= arguments.masking.mask_length:

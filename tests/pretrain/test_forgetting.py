@@ -115,7 +115,7 @@ def test_scores_by_hand(project):
     teachers = {"cqt": recipe.teachers[0].open(None, root=project)}
     model = build_model(plan, 0, Work(project / "none"), teachers).train()
     probed = prepare_audio(plan, silent).probed
-    probe = ForgettingProbe(recipe, probed, {}, clip_shape(plan), silent)
+    probe = ForgettingProbe(recipe, probed, {}, clip_shape(plan.recipe), silent)
     state = torch.random.get_rng_state()
     scores = probe.measure(model)["makam"]
     assert torch.random.get_rng_state().equal(state)
