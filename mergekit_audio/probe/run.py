@@ -20,7 +20,7 @@ from mergekit_audio.files import (
     write_json,
     write_text,
 )
-from mergekit_audio.lock import Lock, make_lock, write_lock
+from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.probe.comparison import compare
 from mergekit_audio.probe.features import probed_tracks
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
@@ -28,7 +28,7 @@ from mergekit_audio.probe.leakage import find_leakage
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.notes import selection_notes, task_notes
 from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
-from mergekit_audio.probe.tasks import plan_task, prepare_task
+from mergekit_audio.probe.tasks import PreparedTask, plan_task, prepare_task
 from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.probe.tuning_processes import side_by_side
 from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
@@ -188,16 +188,13 @@ def evaluate(
         else [*task_notes(tasks), *selection_notes(scored, tasks)],
         "tasks": [task.facts() for task in tasks],
         "rows": scored,
-        "leakage": find_leakage(
-            [(task.task.name, probed_tracks(task.corpus)) for task in tasks],
-            zip(names, folders, strict=True),
-            inputs,
-            root,
+        "leakage": leakage_of(
+            tasks, list(zip(names, folders, strict=True)), inputs, root, progress
         ),
-        "differences": _differences(recipe, runner, progress),
+        "differences": differences_of(
+            runner, recipe.row_names(), reference_of(recipe), recipe.resamples, progress
+        ),
     }
-    for sentence in leakage_sentences(summary):
-        progress(ProgressEvent("check leakage", 1, 1, sentence))
     with staged_folder(target, force=force) as staging:
         write_results(staging, runner.lines, summary, runner.scores)
         if recipe.tuned():
@@ -247,19 +244,53 @@ def reference_of(recipe: EvaluateRecipe) -> str:
     return recipe.row_names()[0] if recipe.reference is None else recipe.reference
 
 
-def _differences(
-    recipe: EvaluateRecipe, runner: PointRunner, progress: Progress
+def differences_of(
+    runner: PointRunner, models: Sequence[str], reference: str, resamples: int, progress: Progress
 ) -> dict[str, Any] | None:
-    """Return every model's difference from the reference; ``None`` where nothing is compared."""
-    if recipe.resamples == 0 or len(recipe.row_names()) == 1:
+    """Return every model's difference from the reference; ``None`` where nothing is compared.
+
+    Parameters
+    ----------
+    runner
+        Holds the track scores of all points.
+    models
+        The names of the table's rows, in their order.
+    reference
+        The row that the others are compared with.
+    resamples
+        Of the tracks; 0 compares nothing.
+    """
+    if resamples == 0 or len(models) == 1:
         return None
-    return compare(
-        runner.scores.of_tasks(runner.tasks, runner.lines),
-        recipe.row_names(),
-        reference=reference_of(recipe),
-        resamples=recipe.resamples,
-        progress=progress,
-    )
+    tasks = runner.scores.of_tasks(runner.tasks, runner.lines)
+    return compare(tasks, models, reference=reference, resamples=resamples, progress=progress)
+
+
+def leakage_of(
+    tasks: Sequence[PreparedTask],
+    models: Sequence[tuple[str, Path]],
+    inputs: Sequence[LockedInput],
+    root: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return what training has heard of the test tracks, and tell each finding.
+
+    Parameters
+    ----------
+    tasks
+        The prepared tasks.
+    models
+        Each model's name and folder.
+    inputs
+        The lock's entries, with the sha256 of the tasks' recordings.
+    root
+        The folder that the recipe's paths are relative to.
+    """
+    named = [(task.task.name, probed_tracks(task.corpus)) for task in tasks]
+    found = find_leakage(named, models, inputs, root)
+    for sentence in leakage_sentences({"leakage": found}):
+        progress(ProgressEvent("check leakage", 1, 1, sentence))
+    return found
 
 
 def work_folder(target: Path) -> Path:

@@ -69,6 +69,9 @@ class SweepRecipe(Strict):
     """Seeds of the probes."""
     select: Select = Select()
     """How λ is chosen."""
+    resamples: int = Field(default=10_000, ge=0)
+    """Resamples of the tracks in the paired bootstrap of differences from the base; 0 leaves
+    differences out."""
     store: str | None = None
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
     write_best: bool = False
@@ -90,6 +93,8 @@ class SweepRecipe(Strict):
         require_distinct("names of cultures and compared models", ["base", *models])
         require_distinct("task names", [task.name for task in self.tasks])
         require_distinct("scales", self.scales)
+        if self.resamples == 1:
+            raise ValueError("one resample has no spread: give 0, or more than one `resamples`")
         require_distinct("seeds", self.seeds)
         if self.select.tasks is not None:
             require_distinct("select.tasks", self.select.tasks)

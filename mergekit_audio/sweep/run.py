@@ -23,10 +23,18 @@ from mergekit_audio.probe.points import (
     model_key,
     require_config,
 )
-from mergekit_audio.probe.run import RESULTS_NAME, store_folder, work_folder, write_results
+from mergekit_audio.probe.run import (
+    RESULTS_NAME,
+    differences_of,
+    leakage_of,
+    store_folder,
+    work_folder,
+    write_results,
+)
 from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.sweep import SweepRecipe
+from mergekit_audio.report.tables import table_rows
 from mergekit_audio.sweep.grid import weight_average_scale
 from mergekit_audio.sweep.planner import SweepPlan, plan
 from mergekit_audio.sweep.selection import select_scale
@@ -112,13 +120,19 @@ def sweep(
         "notes": [*planned.notes(), *task_notes(tasks), *selection_notes(rows, tasks)],
         "tasks": [task.facts() for task in tasks],
         "rows": rows,
+        "reference": "base",
         "selection": selection,
     }
+    shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
+    inputs = [*_locked_models(planned, models), *locked_tasks(tasks, root)]
+    summary["leakage"] = leakage_of(
+        tasks, [(name, each.folder) for name, each in models.items()], inputs, root, progress
+    )
+    summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
         write_results(staging, runner.lines, summary, runner.scores)
         if recipe.write_best:
             _write_best(planned, selection["scale"], staging, progress, command)
-        inputs = [*_locked_models(planned, models), *locked_tasks(tasks, root)]
         lock = make_lock(
             staging,
             target=target,
