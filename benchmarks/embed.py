@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,13 @@ def main() -> None:
     if arguments.one is not None:
         print(
             json.dumps(
-                measure(arguments.one, arguments.seconds, arguments.clip_s, arguments.workers)
+                measure(
+                    arguments.one,
+                    arguments.seconds,
+                    arguments.clip_s,
+                    arguments.workers,
+                    arguments.precision,
+                )
             )
         )
         return
@@ -34,7 +41,7 @@ def main() -> None:
     for preset in arguments.presets.split(","):
         command = [sys.executable, __file__, "--one", preset]
         command += ["--seconds", str(arguments.seconds), "--clip-s", str(arguments.clip_s)]
-        command += ["--workers", str(arguments.workers)]
+        command += ["--workers", str(arguments.workers), "--precision", arguments.precision]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         print(
             f"{preset:8} {arguments.workers:7d} {found['audio_s']:8.0f} {found['wall_s']:8.2f} "
@@ -43,17 +50,24 @@ def main() -> None:
         )
 
 
-def measure(preset: str, seconds: float, clip_s: float, workers: int) -> dict[str, float]:
+def measure(
+    preset: str, seconds: float, clip_s: float, workers: int, precision: Any
+) -> dict[str, float]:
     """Embed ``seconds`` of noise and return audio, wall and CPU seconds and peak memory in MB."""
     import soundfile
 
     from mergekit_audio.audio.store import Store
     from mergekit_audio.backbones.mert import Mert
+    from mergekit_audio.probe.encoders import FrozenEncoder
     from mergekit_audio.probe.features import extract
-    from mergekit_audio.recipe.evaluate import Protocol
+    from mergekit_audio.recipe.protocols import Protocol
+    from mergekit_audio.weights.keys import canonical_name
 
     backbone = Mert()
-    model = backbone.build(backbone.preset(preset), None, training=False, seed=0)
+    config = backbone.preset(preset)
+    state = backbone.build(config, None, training=False, seed=0).state_dict()
+    named = {canonical_name(name): tensor for name, tensor in state.items()}
+    encoder = FrozenEncoder.of_state(named, config, backbone)
     generator = np.random.default_rng(0)
     count = max(1, round(seconds / clip_s))
     with tempfile.TemporaryDirectory() as name:
@@ -73,15 +87,7 @@ def measure(preset: str, seconds: float, clip_s: float, workers: int) -> dict[st
         for split in ("warm", "timed"):
             corpus = store.prepare(folder / split)
             started, cpu_started = time.perf_counter(), time.process_time()
-            extract(
-                preset,
-                lambda: model,
-                backbone,
-                corpus,
-                Protocol(),
-                folder / "cache",
-                workers=workers,
-            )
+            extract(encoder, corpus, Protocol(precision=precision), folder / split, workers=workers)
             wall_s = time.perf_counter() - started
             cpu_s = time.process_time() - cpu_started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -94,6 +100,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=240.0, help="audio to embed")
     parser.add_argument("--clip-s", type=float, default=30.0, help="length of a chunk")
     parser.add_argument("--workers", type=int, default=2, help="threads, each on one core")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 

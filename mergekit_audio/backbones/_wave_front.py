@@ -48,8 +48,9 @@ class WaveFront:
             with torch.autocast(wave.device.type, torch.bfloat16, enabled=is_rounded):
                 frames: torch.Tensor = self._front(wave).transpose(1, 2)
             return frames
-        rows = [self._frames(clip, room) for clip in wave]
-        return rows[0][None] if len(rows) == 1 else torch.stack([each.clone() for each in rows])
+        if len(wave) == 1:
+            return self._frames(wave[0], room)[None]
+        return torch.stack([self._frames(clip, room).clone() for clip in wave])
 
     def _frames(self, wave: torch.Tensor, room: Room) -> torch.Tensor:
         begin = _FirstLayer(self._first, wave)
@@ -122,4 +123,4 @@ def in_place(activation: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     if not isinstance(activation, GELUActivation):
         other: Callable[[torch.Tensor], torch.Tensor] = activation
         return other
-    return torch.ops.aten.gelu_.default  # type: ignore[no-any-return]
+    return torch.ops.aten.gelu_.default

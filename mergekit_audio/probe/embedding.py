@@ -199,5 +199,5 @@ def may_use_bfloat16(hidden_size: int, device: str) -> bool:
     if hidden_size < BFLOAT16_WIDTH:
         return False
     if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported())

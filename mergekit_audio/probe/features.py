@@ -270,7 +270,8 @@ def _chosen_layers(encoder: FrozenEncoder, layers: Sequence[int] | None) -> tupl
     chosen = tuple(range(last + 1)) if layers is None else tuple(sorted(set(layers)))
     if missing := [str(layer) for layer in chosen if not 0 <= layer <= last]:
         raise InputError(
-            f"protocol.layer is {', '.join(missing)}, but the encoder has hidden states 0 to {last}",
+            f"protocol.layer is {', '.join(missing)}, but the encoder has hidden states 0 to "
+            f"{last}",
             "choose one of them, or `weighted`",
         )
     return chosen

@@ -101,7 +101,8 @@ def _of_layers(
 ) -> NDArray[np.floating[Any]]:
     taken: NDArray[np.floating[Any]]
     if isinstance(protocol.layer, int):
-        return features.values[rows, features.column(protocol.layer)]
+        taken = features.values[rows, features.column(protocol.layer)]
+        return taken
     assert len(features.layers) == features.state_count
     if protocol.weighted_over == "transformer":
         taken = features.values[rows, 1:]
