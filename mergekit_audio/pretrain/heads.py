@@ -13,7 +13,7 @@ from mergekit_audio.pretrain.sampling import HEAD, seed_of
 from mergekit_audio.recipe.train import HEADS_WARMUP, Stage, TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.fairseq import FairseqShard, fairseq_file_of, special_rows
+from mergekit_audio.weights.fairseq import SPECIAL_ROWS, FairseqShard, fairseq_file_of, special_rows
 
 HEADS_NAME = "heads.safetensors"
 FITTED_FOLDER = "teachers"
@@ -84,7 +84,7 @@ def require_fitting_heads(
         raise InputError(
             f"{heads_file(base)}: the heads do not fit the recipe's teachers:\n"
             + "\n".join(f"  {fault}" for fault in faults),
-            "give the teachers the settings that the base was trained with, or set heads: random",
+            _hint(stored, heads),
         )
     absent = [teacher for teacher in heads if teacher not in imported]
     if absent and recipe.heads == "import":
@@ -179,6 +179,20 @@ def stored_heads(recipe: TrainRecipe, base: Checkpoint | None) -> dict[str, torc
         return Checkpoint.open(str(path.resolve())).state_dict()
     shard = FairseqShard(path) if base.fairseq is None else base.fairseq
     return {name: torch.from_numpy(value) for name, value in shard.heads().items()}
+
+
+def _hint(stored: Mapping[str, torch.Tensor], heads: _Shapes) -> str:
+    """Say which setting the rows tell of, where they do."""
+    for teacher, shapes in sorted(heads.items()):
+        found, asked = stored.get(f"{teacher}.{_TABLE}"), (shapes or {}).get(_TABLE)
+        if found is not None and asked is not None and len(asked) == found.ndim == 3:
+            more = int(found.shape[1]) - asked[1]
+            if abs(more) == SPECIAL_ROWS:
+                return (
+                    f"leave {_SPECIAL} out of the teacher {teacher}, whose rows differ by the "
+                    f"{SPECIAL_ROWS} of fairseq's dictionaries: the base's heads decide it"
+                )
+    return "give the teachers the settings that the base was trained with, or set heads: random"
 
 
 def _text(shape: tuple[int, ...] | None) -> str:
