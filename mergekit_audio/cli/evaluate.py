@@ -73,7 +73,7 @@ def _finish(target: Path, lock: Lock) -> Finished:
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     tuned = "trainable_parameters" in summary["rows"][0]
     file = target / ("petl.md" if tuned else "table.md")
-    table = (file if tuned else target / "table.txt").read_text(encoding="utf-8")
+    table = file.with_suffix(".txt").read_text(encoding="utf-8")
     models, tasks = len(lock.recipe["models"]), len(lock.recipe["tasks"])
     done = "tuned" if tuned else "probed"
     what = f"{done} {models} model{'s'[: models > 1]} on {tasks} task{'s'[: tasks > 1]}"

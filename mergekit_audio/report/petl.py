@@ -51,7 +51,7 @@ def petl_table(summary: Mapping[str, Any]) -> Grid:
 
 
 def write_petl_table(summary: Mapping[str, Any], folder: Path) -> None:
-    """Write ``petl.md``, ``petl.csv`` and ``petl.tex``.
+    """Write ``petl.md``, ``petl.txt``, ``petl.csv`` and ``petl.tex``.
 
     Parameters
     ----------
@@ -64,5 +64,6 @@ def write_petl_table(summary: Mapping[str, Any], folder: Path) -> None:
     notes = "".join(f"- {note}\n" for note in summary.get("notes", []))
     head = "- trainable: numbers of the encoder, without the head\n"
     write_text(folder / f"{PETL_NAME}.md", f"{table.markdown()}\n{head}{notes}")
+    write_text(folder / f"{PETL_NAME}.txt", table.text())
     write_text(folder / f"{PETL_NAME}.csv", table.csv())
     write_text(folder / f"{PETL_NAME}.tex", table.latex())
