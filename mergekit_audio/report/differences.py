@@ -14,6 +14,7 @@ HEADS = (
     "difference",
     "of",
     "metric",
+    "of seeds",
     "points",
     "percentile interval",
     "BCa interval",
@@ -46,7 +47,9 @@ VALUE_HEADS = (
 def difference_table(summary: Mapping[str, Any]) -> Grid | None:
     """Return a row for each difference of the main table; ``None`` without any.
 
-    Points and intervals are in percent for people and from -1 to 1 for programs.
+    ``of seeds`` is the difference of the means over seeds that the main table shows, ``points``
+    that of the scores averaged over seeds, which intervals and p-values belong to. They are in
+    percent for people and from -1 to 1 for programs.
 
     Parameters
     ----------
@@ -61,6 +64,7 @@ def difference_table(summary: Mapping[str, Any]) -> Grid | None:
             " − ".join(entry["models"]),
             entry["task"] or AVERAGE_NAMES[entry["average"]],
             entry["metric"].replace("_", " "),
+            f"{entry['mean_of_seeds'] * PERCENT:+.2f}",
             f"{entry['difference'] * PERCENT:+.2f}",
             _interval(entry["percentile"]),
             _interval(entry["bca"]),
@@ -89,6 +93,9 @@ def difference_table(summary: Mapping[str, Any]) -> Grid | None:
 
 def significant_columns(summary: Mapping[str, Any]) -> frozenset[tuple[str, tuple[str, ...]]]:
     """Return row name and path in the row of the scores that surely differ from the reference's.
+
+    Surely: the corrected p-value is below the level, and the means over seeds, which the table
+    shows, differ in the same direction as the scores averaged over seeds, which were tested.
 
     Parameters
     ----------
@@ -128,6 +135,13 @@ def difference_sentences(summary: Mapping[str, Any]) -> list[str]:
         f"bootstrap of {found['resamples']:,} resamples of the test tracks with scores averaged "
         "over seeds first."
     ]
+    against = [entry for entry in entries if entry["difference"] * entry["mean_of_seeds"] < 0]
+    if against:
+        sentences.append(
+            f"In {len(against)} of {len(entries)} differences the mean over seeds and the scores "
+            "averaged over seeds point in opposite directions: single seeds went astray there, and "
+            "no mark is set."
+        )
     if found["smallest_holm_p"] >= alpha:
         sentences.append(
             f"With {found['resamples']:,} resamples no corrected p of {len(entries)} differences "
@@ -150,7 +164,9 @@ def _entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _is_sure(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     p_value = entry["holm_p"]
-    return p_value is not None and p_value < 1.0 - summary["differences"]["confidence"]
+    same_direction = entry["difference"] * entry["mean_of_seeds"] > 0
+    level = 1.0 - summary["differences"]["confidence"]
+    return p_value is not None and p_value < level and same_direction
 
 
 def _interval(ends: list[float] | None) -> str:

@@ -97,13 +97,14 @@ def test_the_table_of_differences_shows_points_intervals_and_p_values():
         "makam",
         "roc auc",
         "+8.00",
+        "+8.00",
         "+7.00 to +9.00",
         "+6.80 to +9.10",
         "0.002",
         "0.008*",
         "not possible",
     )
-    assert table.shown[3][1:4] == ("average", "mean", "+2.00")
+    assert table.shown[3][1:5] == ("average", "mean", "+2.00", "+2.00")
     rows = list(csv.DictReader(io.StringIO(table.csv())))
     assert float(rows[0]["bca_low"]) == pytest.approx(0.068)
     assert (rows[3]["task"], rows[3]["average"]) == ("", "all")
@@ -112,8 +113,18 @@ def test_the_table_of_differences_shows_points_intervals_and_p_values():
     assert len(table.text().splitlines()) == 5
     unknown = entry("makam", "makam", "roc_auc", 0.0, 1.0)
     unknown |= {"percentile": None, "bca": None, "p": None, "holm_p": None}
-    assert difference_table(evaluation(entries=[unknown])).shown[0][4:8] == ("not possible",) * 4
+    assert difference_table(evaluation(entries=[unknown])).shown[0][5:9] == ("not possible",) * 4
     assert difference_table(sweep_summary()) is None
+
+
+def test_no_mark_where_the_means_over_seeds_say_the_opposite():
+    astray = entry("makam", "makam", "roc_auc", 0.08, 0.008, mean_of_seeds=-0.01)
+    summary = evaluation(entries=[astray])
+    assert not any(cell.mark for cell in main_table(summary).rows[1].cells)
+    assert difference_table(summary).shown[0][3:5] == ("-1.00", "+8.00")
+    notes = difference_sentences(summary)
+    assert "0 of 1 differences" in notes[0]
+    assert notes[1].startswith("In 1 of 1 differences the mean over seeds and the scores averaged")
 
 
 def test_labels_stand_by_category_below_their_mean():
@@ -154,7 +165,9 @@ def test_tasks_of_other_kinds_have_their_own_columns_and_panels(tmp_path):
     assert score_svg(mixed()).startswith("<?xml")
     report = write_report(tmp_path / "report.html", mixed()).read_text(encoding="utf-8")
     assert "key--C major" in report
-    assert "<td>makam − base</td><td>makam</td><td>roc auc</td><td>+8.00</td>" in report
+    assert (
+        "<td>makam − base</td><td>makam</td><td>roc auc</td><td>+8.00</td><td>+8.00</td>" in report
+    )
 
 
 def test_all_files_are_written_and_the_same_again(tmp_path):
