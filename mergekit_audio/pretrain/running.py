@@ -78,6 +78,8 @@ def run(
         the way, no recording can be used, the training diverged, or something can't be written.
     DependencyError
         There are fewer GPUs than processes, or another process stopped.
+    UsageError
+        One process alone is to train in shards (``arguments.parallel: fsdp``).
     """
     from mergekit_audio.pretrain.stage import train_stage  # with transformers' Trainer: seconds
 

@@ -216,6 +216,16 @@ def test_an_error_that_all_find_is_said_by_the_first(rank, said, monkeypatch, ca
     assert capsys.readouterr().err.count("recipe.yaml:2:1: stops") == said
 
 
+def test_two_processes_say_a_fault_once(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("kind: train\nstops: []\n")
+    with torchrun("-m", "mergekit_audio", "train-culture", str(tmp_path / "recipe.yaml")) as both:
+        _, errors = both.communicate()
+    assert both.returncode != 0
+    assert errors.count("recipe.yaml:2:1: stops") == 1
+    codes = [line.split()[2] for line in errors.splitlines() if line.startswith("  exitcode  :")]
+    assert set(codes) == {str(RecipeError.exit_code)}
+
+
 def test_one_process_has_no_shards(tmp_path):
     recipe = make_recipe(arguments={"parallel": "fsdp"})
     plan = pretrain.plan(recipe, make_project(tmp_path))

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mergekit_audio import pretrain
 from mergekit_audio.errors import InputError
+from mergekit_audio.pretrain.saving import read_state
 
 FILES = ("model.safetensors", "heads.safetensors", "log.jsonl")
 ONE_STAGE = [{"name": "adapt", "train": ["*"], "steps": 3, "peak_lr": 1e-3}]
@@ -31,6 +32,9 @@ RECIPES = {
         "arguments": {"logging_steps": 1},
     },
     "back": {"arguments": {"logging_steps": 1, "on_divergence": "rollback"}},
+    "back_sharded": {
+        "arguments": {"logging_steps": 1, "on_divergence": "rollback", "parallel": "fsdp"}
+    },
     "stopped": {"arguments": {"logging_steps": 1}},
 }
 
@@ -97,7 +101,8 @@ def trained(tmp_path_factory):
     kill_at(root, "adapt", 3, "sharded:killed")
     kept = [path.name for path in (root / "killed.work").rglob("checkpoint-*")]
     assert kept == ["checkpoint-2"]
-    told = train(root, "sharded:killed", "sharded", "warmed", "imported", "back::4", "stopped::4")
+    spoiled = [f"{name}::4" for name in ("back", "back_sharded", "stopped")]
+    told = train(root, "sharded:killed", "sharded", "warmed", "imported", *spoiled)
     return root, told
 
 
@@ -159,11 +164,12 @@ def test_imported_heads_are_checked_once(trained):
     assert log_lines(root / "warmed")[0]["stage"] == "heads_warmup"
 
 
-def test_all_processes_roll_back_together(trained):
+@pytest.mark.parametrize("name", ["back", "back_sharded"])
+def test_all_processes_roll_back_together(trained, name):
     """One process finds no number at step 4; both go back to step 2, with half the peak."""
     root, told = trained
-    assert told.count("back to step 2, peak_lr 0.0005") == 1
-    lines = [line for line in log_lines(root / "back") if line["stage"] == "adapt"]
+    assert told.count("back to step 2, peak_lr 0.0005") == 2
+    lines = [line for line in log_lines(root / name) if line["stage"] == "adapt"]
     assert [line["rollback"]["step"] for line in lines if "rollback" in line] == [4]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5]
 
@@ -175,3 +181,10 @@ def test_all_processes_stop_together(trained):
     assert "checkpoint-2" in message
     assert (root / "stopped-1").read_text() == f"SystemExit: {InputError.exit_code}"
     assert not (root / "stopped").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer", "scheduler"])
+def test_a_damaged_state_is_named(tmp_path, name):
+    (tmp_path / f"{name}.pt").write_bytes(b"half of it")
+    with pytest.raises(InputError, match=rf"{name}\.pt: can't read the checkpoint"):
+        read_state(tmp_path, name)
