@@ -60,6 +60,8 @@ class LayersInStep:
         total
             Adds a tensor up over the processes.
         """
+        if self.share == 0:
+            return
         device = next(self.encoder.parameters()).device
         runs = total(torch.tensor(self.runs, dtype=torch.int64, device=device)).tolist()
         self.runs = [0] * len(self.runs)
