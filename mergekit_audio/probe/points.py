@@ -195,6 +195,7 @@ class PointRunner:
                     result = next(scored)
                     self.scores.save(key, task, result.predictions)
                     values = {**result.as_dict(), **(row.settings or _settings(protocol))}
+                    values["features"] = None if row.tune is not None else features().facts
                 line = _line(row, task, key, values)
                 self.ledger.append(line)
             yield seed, line
@@ -290,6 +291,7 @@ def _line(
         **dict(zip(KEY_FIELDS, key, strict=True)),
         **{field: scores[field] for field in described + SETTINGS},
         "selected_on_test": task.is_selected_on_test(),
+        "features": scores.get("features"),
         "unscored": task.unscored(),
     }
 
