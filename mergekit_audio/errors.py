@@ -69,6 +69,10 @@ class LayoutError(InputError):
     """Two checkpoints do not hold the same tensors; the message lists every difference."""
 
 
+class NotFiniteError(InputError):
+    """Features that are not finite, in float32 either: a broken recording, or diverging weights."""
+
+
 class VerificationError(CmergeError):
     """An output folder is not what its lock says (exit code 5)."""
 

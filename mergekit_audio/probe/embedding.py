@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mergekit_audio.audio.store import PreparedTrack
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.errors import InputError
+from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.chunks import Chunk
 from mergekit_audio.probe.parallel import ordered_map
 
@@ -27,7 +27,7 @@ CUDA_BATCH_S = 240.0
 SAFE_DIFFERENCE = 0.01
 """The largest relative difference from float32 with which `auto` goes on in bfloat16."""
 MEASURED_CHUNKS = 4
-MEASURED_S = 10.0
+MEASURED_S = 5.0
 BFLOAT16_WIDTH = 256
 """Narrower encoders gain nothing from bfloat16: their matrix products take less than the rest."""
 NORMALIZE_EPSILON = 1e-7
@@ -92,7 +92,7 @@ class Embedder:
 
         Raises
         ------
-        InputError
+        NotFiniteError
             A value is not finite, in float32 either; the recording is named.
         """
         for device in self.devices:
@@ -103,7 +103,7 @@ class Embedder:
     def difference(self) -> float:
         """Return how far bfloat16 is from float32 on some chunks, ``max_l ‖b_l - a_l‖ / ‖a_l‖``.
 
-        Up to 4 chunks that lie evenly in the corpus, of each the first 10 s at most; a and b are
+        Up to 4 chunks that lie evenly in the corpus, of each the first 5 s at most; a and b are
         the averages of a layer over these chunks, side by side. Infinite where one is not finite.
         """
         count = min(MEASURED_CHUNKS, len(self.chunks))
@@ -180,9 +180,9 @@ class Embedder:
         )
         return scaled
 
-    def _not_finite(self, row: int) -> InputError:
+    def _not_finite(self, row: int) -> NotFiniteError:
         prepared = self.tracks[self.chunks[row].track_index]
-        return InputError(
+        return NotFiniteError(
             f"{prepared.track.path}: the encoder's features are not finite, in float32 either",
             "look at the recording, and at the model's weights with `cmerge inspect`",
         )

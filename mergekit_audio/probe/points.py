@@ -18,7 +18,7 @@ from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.features import Features, extract, layers_needed
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
 from mergekit_audio.probe.parallel import one_core_each, ordered_map
-from mergekit_audio.probe.scoring import ProbeResult, probe
+from mergekit_audio.probe.scoring import SCORED_SPLITS, ProbeResult, probe
 from mergekit_audio.probe.splits import load_splits
 from mergekit_audio.probe.summary import summarise_row
 from mergekit_audio.probe.tasks import PreparedTask
@@ -63,6 +63,11 @@ class ModelRow:
         More of the row for the summary.
     settings
         What a point of a tuned row says in the place of the probe's layer and learning rate.
+    features
+        Of a row that brings its own features, such as interpolated ones: those of a task; the
+        encoder is not asked.
+    splits
+        What is scored. A row without ``test`` needs a key of its own.
     """
 
     name: str
@@ -76,6 +81,8 @@ class ModelRow:
     tune: Callable[[PreparedTask, int, Callable[[int, int], None]], ProbeResult] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    features: Callable[[PreparedTask], Features] | None = None
+    splits: tuple[str, ...] = SCORED_SPLITS
 
 
 @dataclass
@@ -146,7 +153,7 @@ class PointRunner:
                     note = f"{row.name} on {task.task.name}, seed {seed}"
                     self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
         scores = summarise_row(
-            lambda task, seed: found[(task.task.name, seed)], self.tasks, self.seeds
+            lambda task, seed: found[(task.task.name, seed)], self.tasks, self.seeds, row.splits
         )
         return {
             "name": row.name,
@@ -186,7 +193,9 @@ class PointRunner:
             scored = (row.tune(task, seed, self._steps_told(row, task, seed)) for seed in missing)
         elif missing:
             data = load_splits(features(), task, protocol)
-            scored = ordered_map(lambda seed: probe(data, task, seed, protocol), missing, workers)
+            scored = ordered_map(
+                lambda seed: probe(data, task, seed, protocol, row.splits), missing, workers
+            )
         for seed, key in keys.items():
             line = self.ledger.find(row.name, key) if self.scores.has(key) else None
             if line is None:
@@ -209,6 +218,16 @@ class PointRunner:
 
         return told
 
+    def features(
+        self, row: ModelRow, task: PreparedTask, build: Callable[[int], nn.Module] | None = None
+    ) -> Features:
+        """Return the row's features of a task, from the cache or computed now.
+
+        ``build`` may keep the encoder for the next task.
+        """
+        workers = torch.get_num_threads() if self.workers is None else self.workers
+        return self._features(row, task, build or row.encoder.build, workers)
+
     def is_finished(self, key: Key) -> bool:
         """Say whether a point of these weights, task and seed is in the ledger."""
         return self._finished(key) is not None
@@ -219,6 +238,9 @@ class PointRunner:
     def _features(
         self, row: ModelRow, task: PreparedTask, build: Callable[[int], nn.Module], workers: int
     ) -> Features:
+        if row.features is not None:
+            return row.features(task)
+
         def told(event: ProgressEvent) -> None:
             note = f"{row.name}: {event.task} {task.task.name} {event.done}/{event.total}"
             self.progress(ProgressEvent("probe", len(self.lines), self.total, note))
@@ -236,7 +258,7 @@ class PointRunner:
                 build=build,
             )
         except InputError as error:
-            raise InputError(
+            raise type(error)(
                 f"{row.name} on {task.task.name}: {error.message}", error.hint
             ) from error
 
@@ -282,7 +304,7 @@ def require_config(checkpoint: Checkpoint) -> dict[str, Any]:
 def _line(
     row: ModelRow, task: PreparedTask, key: tuple[str, str, int], scores: Mapping[str, Any]
 ) -> dict[str, Any]:
-    described = ("valid", "test", "best_epoch", "epochs", "layer_weights", "penalty")
+    described = (*row.splits, "best_epoch", "epochs", "layer_weights", "penalty")
     return {
         "model": row.name,
         "kind": row.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,11 @@ class ProbeResult:
 
 
 def probe(
-    data: dict[str, SplitData], task: PreparedTask, seed: int, protocol: Protocol | None = None
+    data: dict[str, SplitData],
+    task: PreparedTask,
+    seed: int,
+    protocol: Protocol | None = None,
+    splits: Sequence[str] = SCORED_SPLITS,
 ) -> ProbeResult:
     """Train a probe on the training chunks and score the tracks of validation and test.
 
@@ -83,6 +87,8 @@ def probe(
         The probe's seed.
     protocol
         Another protocol than the task's: a layer or learning rate that was chosen or is tried.
+    splits
+        What is scored.
     """
     protocol = task.task.protocol if protocol is None else protocol
     kind, monitor = task.task.kind, task.monitor()
@@ -116,7 +122,7 @@ def probe(
             loss=loss_of(kind),
         )
         head, best_epoch, epochs = trained.head, trained.best_epoch, len(trained.history)
-    predicted = {split: predictions(head, split) for split in SCORED_SPLITS}
+    predicted = {split: predictions(head, split) for split in splits}
     return ProbeResult(
         scores={split: scores(values, split) for split, values in predicted.items()},
         predictions=predicted,

@@ -16,6 +16,7 @@ def summarise_row(
     points: Callable[[PreparedTask, int], dict[str, Any]],
     tasks: Sequence[PreparedTask],
     seeds: Sequence[int],
+    splits: Sequence[str] = SCORED_SPLITS,
 ) -> dict[str, Any]:
     """Return the scores of one model.
 
@@ -34,6 +35,8 @@ def summarise_row(
         The tasks, in the table's order.
     seeds
         The probes' seeds.
+    splits
+        What was scored; without ``test`` there are no labels and categories.
     """
     scores = {
         task.task.name: {
@@ -41,7 +44,7 @@ def summarise_row(
                 metric: spread([points(task, seed)[split][metric] for seed in seeds])
                 for metric in task.metrics
             }
-            for split in SCORED_SPLITS
+            for split in splits
         }
         for task in tasks
     }
@@ -51,6 +54,7 @@ def summarise_row(
         "non_western": [task.task.name for task in tasks if not task.task.western],
         "western": [task.task.name for task in tasks if task.task.western],
     }
+    tested = tasks if "test" in splits else []
     return {
         "scores": scores,
         "averages": {
@@ -59,17 +63,17 @@ def summarise_row(
                 for group, members in groups.items()
                 if members
             }
-            for split in SCORED_SPLITS
+            for split in splits
         },
         "task_averages": {
             split: {
                 metric: average(scores, members, [metric], split)
                 for metric, members in _tasks_by_metric(tasks).items()
             }
-            for split in SCORED_SPLITS
+            for split in splits
         },
-        "labels": {task.task.name: _labels(points, task, seeds) for task in tasks},
-        "categories": {task.task.name: _categories(points, task, seeds) for task in tasks},
+        "labels": {task.task.name: _labels(points, task, seeds) for task in tested},
+        "categories": {task.task.name: _categories(points, task, seeds) for task in tested},
     }
 
 

@@ -50,12 +50,12 @@ class TrackScores:
         task
             Its labels and targets.
         predictions
-            Float64, shape ``[tracks, outputs]``, of valid and test: probabilities, logits
-            (``aggregate: mean_logit``) or values.
+            Float64, shape ``[tracks, outputs]``, of valid and test (or of valid alone):
+            probabilities, logits (``aggregate: mean_logit``) or values.
         """
         ids = np.array(task.track_ids(), dtype=np.str_)
         arrays: dict[str, NDArray[Any]] = {"labels": np.array(task.labels, dtype=np.str_)}
-        for split in SCORED_SPLITS:
+        for split in predictions:
             rows = task.splits == split
             arrays[f"{split}_ids"] = ids[rows]
             arrays[f"{split}_scores"] = predictions[split]
