@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class FrozenEncoder:
     ) -> FrozenEncoder:
         """Return the encoder of tensors in memory, such as a merge's, by canonical name."""
 
+        @functools.cache
         def digest_of(name: str) -> str:
             bits, dtype = from_torch(state[name])
             return tensor_digest(name, dtype, bits)

@@ -63,8 +63,8 @@ class Features:
         The tracks with a split, in the corpus's order.
     facts
         How they were computed: ``precision`` (fp32 or bf16), ``relative_difference`` (of bfloat16
-        from float32 on some chunks; null where none was measured), ``retried`` (recordings of which
-        a chunk was not finite in bfloat16 and was computed in float32), ``storage``.
+        from float32 on some chunks; null where none was measured), ``retried`` (tracks of which a
+        chunk was not finite in bfloat16 and was computed in float32), ``storage``.
     """
 
     key: str
@@ -149,7 +149,7 @@ def extract(
             "precision": index["precision"],
             "relative_difference": index["relative_difference"],
             "retried": sorted(
-                {str(tracks[chunks[row].track_index].track.path) for row in index["retried"]}
+                {tracks[chunks[row].track_index].track.id for row in index["retried"]}
             ),
             "storage": index["storage"],
         },
@@ -187,7 +187,7 @@ class _Work:
         """Return features that are there: of these layers, or of all up to any that is deeper."""
         last = self.encoder.last_layer
         deeper = [tuple(range(depth + 1)) for depth in range(layers[-1], last + 1)]
-        for candidate in [layers, *deeper]:
+        for candidate in dict.fromkeys([layers, *deeper]):
             found = self.cache.load(self._wanted(candidate))
             if found is not None:
                 return found
