@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.probe.intervals import bca_interval, bootstrap_p_value, percentile_interval
+from mergekit_audio.probe.metrics import require_scores
 from mergekit_audio.probe.resampling import resampling_weights, statistic
 from mergekit_audio.probe.significance import holm, sign_flip_p_value
 from mergekit_audio.probe.task_metrics import METRICS_OF_KIND, score_task
@@ -281,3 +282,6 @@ def _require_scores(tasks: Sequence[TaskScores], models: Sequence[str]) -> None:
         raise InputError(
             "\n".join(faults), "score every model on the same tracks with the same seeds"
         )
+    for task in tasks:
+        for name in models:
+            require_scores(task.scores[name], what=f"task {task.name!r}: the scores of {name!r}")

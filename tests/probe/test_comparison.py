@@ -157,6 +157,26 @@ def test_all_missing_and_misshapen_scores_are_named():
     assert "the scores of 'b' are [6, 119, 2], expected [seeds, 120 tracks" in caught.value.message
 
 
+def test_half_precision_is_refused_and_named():
+    task = tagging()
+    task.scores["better"] = task.scores["better"].astype(np.float16)
+    with pytest.raises(InputError, match="task 'makam': the scores of 'better' are float16"):
+        compare([task], ["base", "better"])
+
+
+def test_two_tracks_are_too_few_for_anything_but_a_difference():
+    targets = np.array([[True], [False]])
+    scores = {"base": np.array([[[0.1], [0.2]]]), "better": np.array([[[0.2], [0.1]]])}
+    task = TaskScores("tiny", "tagging", ("a",), targets, scores)
+    entry = entry_of(compare([task], list(scores), resamples=50), task="tiny", metric="roc_auc")
+    assert entry["difference"] == 1.0
+    assert entry["resamples"] < 50  # in half of them the label has one class
+    assert entry["percentile"] == [1.0, 1.0]
+    one = compare([task], list(scores), resamples=2, seed=1)["entries"][0]
+    assert (one["percentile"] is None) == (one["resamples"] < 2)
+    assert (one["p"] is None) == (one["holm_p"] is None) == (one["resamples"] < 2)
+
+
 def test_one_model_has_nothing_to_be_compared_with():
     assert compare([tagging()], ["base"], resamples=10)["entries"] == []
 
