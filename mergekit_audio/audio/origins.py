@@ -41,12 +41,13 @@ def origins(corpus: PreparedCorpus, root: Path) -> list[Origin]:
     """
     place = corpus.source
     folder = (place if place.is_dir() else place.parent).resolve()
+    own = place if place.exists() else place.parent  # ``folder/X`` means several manifests
     paths = {path.resolve() for path in manifests_of(place)} | {
         path.resolve() for path in corpus.paths if path.is_file()
     }
     inside = sorted(path for path in paths if folder in path.parents)
     outside = sorted(paths - set(inside))
-    found = [Origin(_relative(place, root), _hashes(inside, folder))]
+    found = [Origin(_relative(own, root), _hashes(inside, folder))]
     if outside:
         shared = Path(os.path.commonpath([path.parent for path in outside]))
         found.append(Origin(_relative(shared, root), _hashes(outside, shared)))

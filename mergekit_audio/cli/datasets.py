@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -83,6 +83,15 @@ def import_dataset(
             show_default=False,
         ),
     ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the dataset, e.g. label=pitch; `data info` lists them. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Files looked at side by side.")] = 1,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -101,7 +110,7 @@ def import_dataset(
 
     started = time.monotonic()
     output = Output(as_json, quiet)
-    dataset = _public(name)
+    dataset = _public(name, settings or [])
     with reporting(enabled=not (quiet or no_progress)) as progress:
         if dry_run:
             task = f"read the metadata of {name}"
@@ -123,7 +132,7 @@ def import_dataset(
     )
 
 
-def _public(name: str) -> PublicDataset:
+def _public(name: str, settings: list[str]) -> PublicDataset:
     from mergekit_audio.datasets.base import PublicDataset
     from mergekit_audio.registry import discover, lookup
 
@@ -136,7 +145,43 @@ def _public(name: str) -> PublicDataset:
             f"{name} is made, not imported (cmerge demo makes it)",
             f"the corpora to import are {', '.join(public)}",
         )
-    return dataset.model_validate({})
+    return _configured(name, dataset, settings)
+
+
+def _configured(name: str, dataset: type[PublicDataset], texts: list[str]) -> PublicDataset:
+    """Return the dataset with the settings of ``--set``; every fault is told at once."""
+    from pydantic import ValidationError
+
+    from mergekit_audio.recipe.overrides import parse
+    from mergekit_audio.registry import did_you_mean
+
+    known = _settings(dataset)
+    values = {".".join(map(str, change.path)): change.value for change in parse(texts)}
+    faults = [
+        f"--set {key}: no such setting"
+        + (f"; {near}" if (near := did_you_mean(key, known)) else "")
+        for key in values
+        if key not in known
+    ]
+    if not faults:
+        try:
+            return dataset.model_validate(values)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                key = ".".join(map(str, fault["loc"]))
+                faults.append(f"--set{' ' if key else ''}{key}: {fault['msg']}")
+    hint = f"the settings of {name} are {', '.join(known)}" if known else f"{name} has no settings"
+    raise UsageError("\n".join(faults), hint)
+
+
+def _settings(dataset: type[PublicDataset]) -> dict[str, str]:
+    """Return what each setting says; a field that takes one value only is none."""
+    return {
+        name: " ".join((field.description or "").split())
+        for name, field in dataset.model_fields.items()
+        if name != "raw"
+        and not (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
+    }
 
 
 def _row(name: str, dataset: type[Dataset]) -> dict[str, Any]:
@@ -183,6 +228,7 @@ def _public_facts(dataset: PublicDataset) -> dict[str, Any]:
         "splits": dict(dataset.splits),
         "max_duration_s": dataset.max_duration_s,
         "notes": dataset.notes,
+        "settings": _settings(type(dataset)),
         "fetch": [
             {
                 "what": source.what,

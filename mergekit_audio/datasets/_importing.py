@@ -201,6 +201,7 @@ def _track(item: Item, path: Path, duration_s: float | None, tags: tuple[str, ..
 
 
 def _facts(dataset: PublicDataset, files: dict[str, str]) -> dict[str, Any]:
+    settings = dataset.model_dump(mode="json", exclude={"name", "culture", "raw"})
     return {
         "dataset": dataset.model_dump()["name"],
         "title": dataset.title,
@@ -212,6 +213,7 @@ def _facts(dataset: PublicDataset, files: dict[str, str]) -> dict[str, Any]:
         "citation": dataset.citation,
         "notes": dataset.notes,
         "max_duration_s": dataset.max_duration_s,
+        **({"settings": settings} if settings else {}),
         "files": {
             place: {"sha256": digest, "published": _published_sha256(dataset, place)}
             for place, digest in files.items()
