@@ -29,7 +29,13 @@ def make_heads(
     teachers: Mapping[str, OpenTeacher],
     hidden_size: int,
 ) -> dict[str, nn.Module]:
-    """Return each teacher's head: the base's own where it has one, else random by the seed."""
+    """Return each teacher's head: the base's own where it has one, else random by the seed.
+
+    Raises
+    ------
+    InputError
+        A stored head does not fit its teacher, which had to be fitted before this was known.
+    """
     stored = stored_heads(recipe, base)
     heads: dict[str, nn.Module] = {}
     for place, (name, teacher) in enumerate(sorted(teachers.items())):
@@ -42,6 +48,8 @@ def make_heads(
             if key.startswith(f"{name}.")
         }
         if own:
+            shapes = {key: tuple(each.shape) for key, each in head.state_dict().items()}
+            _require_same(recipe, base, stored, {name: shapes})
             head.load_state_dict(own, strict=True)
         heads[name] = head.float()
     return heads
@@ -66,26 +74,10 @@ def require_fitting_heads(
         the recipe says ``heads: import`` and the base lacks a teacher's head.
     """
     stored = stored_heads(recipe, base)
-    imported, faults = [], []
-    for teacher, shapes in heads.items():
-        own = {
-            name.removeprefix(f"{teacher}."): tuple(value.shape)
-            for name, value in stored.items()
-            if name.startswith(f"{teacher}.")
-        }
-        if not own:
-            continue
-        imported.append(teacher)
-        for name in sorted({*own, *(shapes or own)}):
-            found, expected = own.get(name), (shapes or own).get(name)
-            if found != expected:
-                faults.append(f"{teacher}.{name}: found {_text(found)}, expected {_text(expected)}")
-    if faults and base is not None:
-        raise InputError(
-            f"{heads_file(base)}: the heads do not fit the recipe's teachers:\n"
-            + "\n".join(f"  {fault}" for fault in faults),
-            _hint(stored, heads),
-        )
+    imported = [
+        teacher for teacher in heads if any(name.startswith(f"{teacher}.") for name in stored)
+    ]
+    _require_same(recipe, base, stored, {teacher: heads[teacher] for teacher in imported})
     absent = [teacher for teacher in heads if teacher not in imported]
     if absent and recipe.heads == "import":
         place = None if base is None else heads_file(base)
@@ -181,17 +173,42 @@ def stored_heads(recipe: TrainRecipe, base: Checkpoint | None) -> dict[str, torc
     return {name: torch.from_numpy(value) for name, value in shard.heads().items()}
 
 
-def _hint(stored: Mapping[str, torch.Tensor], heads: _Shapes) -> str:
+def _require_same(
+    recipe: TrainRecipe, base: Checkpoint | None, stored: Mapping[str, torch.Tensor], heads: _Shapes
+) -> None:
+    """Refuse stored heads with other tensors or shapes than their teachers ask for, where known."""
+    faults = []
+    for teacher, shapes in heads.items():
+        own = {
+            name.removeprefix(f"{teacher}."): tuple(value.shape)
+            for name, value in stored.items()
+            if name.startswith(f"{teacher}.")
+        }
+        for name in sorted({*own, *(shapes or own)}):
+            found, expected = own.get(name), (shapes or own).get(name)
+            if found != expected:
+                faults.append(f"{teacher}.{name}: found {_text(found)}, expected {_text(expected)}")
+    if faults:
+        place = recipe.base if base is None else heads_file(base)
+        raise InputError(
+            f"{place}: the heads do not fit the recipe's teachers:\n"
+            + "\n".join(f"  {fault}" for fault in faults),
+            _hint(recipe, stored, heads),
+        )
+
+
+def _hint(recipe: TrainRecipe, stored: Mapping[str, torch.Tensor], heads: _Shapes) -> str:
     """Say which setting the rows tell of, where they do."""
-    for teacher, shapes in sorted(heads.items()):
-        found, asked = stored.get(f"{teacher}.{_TABLE}"), (shapes or {}).get(_TABLE)
-        if found is not None and asked is not None and len(asked) == found.ndim == 3:
-            more = int(found.shape[1]) - asked[1]
-            if abs(more) == SPECIAL_ROWS:
-                return (
-                    f"leave {_SPECIAL} out of the teacher {teacher}, whose rows differ by the "
-                    f"{SPECIAL_ROWS} of fairseq's dictionaries: the base's heads decide it"
-                )
+    for teacher in recipe.teachers:
+        found = stored.get(f"{teacher.name}.{_TABLE}")
+        asked = (heads.get(teacher.name) or {}).get(_TABLE)
+        if found is None or asked is None or found.ndim != 3 or not hasattr(teacher, _SPECIAL):
+            continue
+        if abs(int(found.shape[1]) - asked[1]) == SPECIAL_ROWS:
+            return (
+                f"leave {_SPECIAL} out of the teacher {teacher.name}: its rows differ by the "
+                f"{SPECIAL_ROWS} of fairseq's dictionaries, and the base's heads decide it"
+            )
     return "give the teachers the settings that the base was trained with, or set heads: random"
 
 

@@ -109,8 +109,9 @@ def test_the_lock_of_a_fairseq_training_holds_the_recipe_as_written(root):
 
 def test_rows_that_the_recipe_contradicts_are_an_error(root):
     fixed = [TEACHERS[0] | {"special_rows": 0}, TEACHERS[1]]
-    with pytest.raises(InputError, match=r"found \[2, 36, 8\], expected \[2, 32, 8\]"):
+    with pytest.raises(InputError, match=r"found \[2, 36, 8\], expected \[2, 32, 8\]") as caught:
         pretrain.plan(recipe(base="mert_fairseq.pt", teachers=fixed), root)
+    assert caught.value.hint.startswith("leave special_rows out of the teacher encodec")
 
 
 def test_import_from_a_folder_without_heads_is_an_error(root):
