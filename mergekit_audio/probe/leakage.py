@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ TRAINED_ON = ("corpus.", "replay")
 """How a training's lock names the corpora that it learned from."""
 
 MANIFEST_SUFFIXES = (".jsonl", ".csv")
+MUSICBRAINZ_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""Names a recording wherever it lies and however it was encoded."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,8 +56,8 @@ class Leak:
 def split_leaks(task: str, tracks: Sequence[PreparedTrack]) -> list[Leak]:
     """Return what the splits of one corpus share: artists, and recordings.
 
-    Tracks share a recording when they are cut from one file, whatever their windows, or have the
-    same samples.
+    Tracks share a recording when they are cut from one file, whatever their windows, have the same
+    samples, or the same MusicBrainz id in their names.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ def split_leaks(task: str, tracks: Sequence[PreparedTrack]) -> list[Leak]:
 
 
 def training_leaks(
-    task: str, model: str, trained: Mapping[str, str], tested: Mapping[str, str]
+    task: str, model: str, trained: Mapping[str, str], tested: Mapping[str, Sequence[str]]
 ) -> list[Leak]:
     """Return the test tracks that a model was trained on, as one finding or none.
 
@@ -92,11 +95,13 @@ def training_leaks(
     task, model
         Their names.
     trained
-        The recordings that the model learned from, by sha256.
+        The recordings that the model learned from, by sha256 and by MusicBrainz id.
     tested
-        The sha256 of each test track's file, by track id.
+        Each test track's sha256 and MusicBrainz id, where it has one, by track id.
     """
-    heard = tuple(sorted(name for name, digest in tested.items() if digest in trained))
+    heard = tuple(
+        sorted(name for name, marks in tested.items() if any(mark in trained for mark in marks))
+    )
     if not heard:
         return []
     return [Leak(task, "training", model, "test", heard, len(heard), len(tested))]
@@ -133,7 +138,10 @@ def find_leakage(
     for task, tracks in tasks:
         leaks += split_leaks(task, tracks)
         tested = {
-            each.track.id: digests.get(os.path.realpath(each.track.path), "")
+            each.track.id: (
+                digests.get(os.path.realpath(each.track.path), ""),
+                *_musicbrainz_ids(each.track.id),
+            )
             for each in tracks
             if each.track.split == "test"
         }
@@ -146,7 +154,7 @@ def find_leakage(
 
 
 def training_recordings(folder: Path) -> dict[str, str] | None:
-    """Return what a model learned from: recordings' names by sha256, after its locks.
+    """Return what a model learned from: names by sha256 and MusicBrainz id, after its locks.
 
     The lock of a training names its corpora; those of merges, and of trainings that began from
     another model, lead on to the locks of the models that went in. Of a corpus with splits only the
@@ -184,7 +192,7 @@ def training_recordings(folder: Path) -> dict[str, str] | None:
 
 
 def _trained_files(lock: Lock, entry: LockedInput, root: Path) -> dict[str, str]:
-    """Return name by sha256 of a locked corpus's files, its manifests and other splits left out."""
+    """Return names by sha256 and id of a locked corpus's recordings, other splits left out."""
     corpus = entry.name.removesuffix(" (recordings)")
     source = next(each.source for each in lock.inputs if each.name == corpus)
     files = {
@@ -197,10 +205,13 @@ def _trained_files(lock: Lock, entry: LockedInput, root: Path) -> dict[str, str]
     except InputError:
         return {digest: f"{corpus}: {name}" for digest, name in files.values()}
     has_splits = any(track.split for track in tracks)
-    trained = [
-        os.path.realpath(track.path) for track in tracks if not has_splits or track.split == "train"
-    ]
-    return {files[path][0]: f"{corpus}: {files[path][1]}" for path in trained if path in files}
+    found: dict[str, str] = {}
+    for track in tracks:
+        known = files.get(os.path.realpath(track.path))
+        if known is not None and (not has_splits or track.split == "train"):
+            for mark in (known[0], *_musicbrainz_ids(track.id)):
+                found[mark] = f"{corpus}: {known[1]}"
+    return found
 
 
 def _digests_of_files(inputs: Iterable[LockedInput], root: Path) -> dict[str, str]:
@@ -217,5 +228,10 @@ def _paths_of_files(entry: LockedInput, root: Path) -> list[tuple[Path, str, str
     return [(folder / from_printable(name), digest, name) for name, digest in entry.files.items()]
 
 
-def _recordings(prepared: PreparedTrack) -> tuple[str, str]:
-    return os.path.realpath(prepared.track.path), prepared.digest
+def _recordings(prepared: PreparedTrack) -> tuple[str, ...]:
+    path = os.path.realpath(prepared.track.path)
+    return path, prepared.digest, *_musicbrainz_ids(prepared.track.id)
+
+
+def _musicbrainz_ids(name: str) -> list[str]:
+    return [found.lower() for found in MUSICBRAINZ_ID.findall(name)]

@@ -61,10 +61,19 @@ def test_windows_of_one_file_and_equal_samples_are_the_same_recording():
     ]
 
 
+def test_a_musicbrainz_id_names_a_recording_wherever_it_lies():
+    mbid = "2ca5bd5f-3a4b-4a0e-8f8d-0123456789ab"
+    tracks = [prepared(f"{mbid}_0", "train"), prepared(f"{mbid.upper()}_1", "test")]
+    (leak,) = split_leaks("makam", tracks)
+    assert (leak.kind, leak.shared) == ("recording", (f"{mbid.upper()}_1",))
+    (leak,) = training_leaks("makam", "m", {mbid: "corpus.makam: a.mp3"}, {"x": ("", mbid)})
+    assert leak.shared == ("x",)
+
+
 def test_splits_that_share_nothing_have_no_findings():
     tracks = [prepared(name, split) for name, split in (("a", "train"), ("b", "test"))]
     assert split_leaks("t", tracks) == []
-    assert training_leaks("t", "m", {}, {"b": ""}) == []
+    assert training_leaks("t", "m", {}, {"b": ("",)}) == []
 
 
 @pytest.fixture
