@@ -42,7 +42,7 @@ def statistic(
         As ``task_metrics.score_task`` takes them.
     """
     if kind == "tagging":
-        return TaggingStatistic(scores.astype(np.float64), targets)
+        return TaggingStatistic(scores.astype(np.float64), targets.astype(bool))
     if kind == "regression":
         return R2Statistic(scores.astype(np.float64), targets.astype(np.float64))
     if kind == "tempo":
