@@ -24,6 +24,11 @@ What helped and what did not (one core of a Xeon with AMX, 30-s chunks, 95m; tor
 - sdpa: 129 ms a layer instead of 448 ms (fp32), 55 ms instead of 266 ms (bfloat16).
 - The positional convolution in bfloat16: 53 ms instead of 240 ms, but only with groups of 16
   channels or multiples of it; oneDNN's result is wrong by more than its norm with 8 or 12.
+- tiny, 30-s chunks: 120 ms instead of 143 ms; attention over 2,249 frames is 74 ms of them and runs
+  at the peak of fp32 already. bfloat16 would take 80 ms, but tiny encoders stay in fp32, so that a
+  demo has the same numbers with and without AMX. The whole front of tiny takes 28 ms, 40 ms before.
+- Features kept in float16, or with 0.4 % of noise as bfloat16 has, moved ROC-AUC and AP of a probe
+  by at most 0.00015 and 0.00025 (4 seeds; the seeds differ by 0.0002 and 0.0008).
 - Nothing to gain from overlapping chunks: group norm over time makes each frame of the front depend
   on its whole chunk, so two chunks share no frame.
 - Not done: torch.compile (it wants a C++ compiler on the user's machine and takes longer than a

@@ -71,7 +71,8 @@ class Protocol(Strict):
     encoder at least 256 wide, and the features of some chunks within 1 % of fp32, which is measured
     and reported; `bf16` measures it too. A chunk that is not finite is computed again in fp32."""
     storage: Literal["float32", "float16"] = "float32"
-    """How features are kept; float16 halves them, with a relative error of at most 2^-11."""
+    """How features are kept; float16 halves them, with a relative error of at most 2^-11 (in a
+    simulation no score of a probe moved by more than 0.00015; between seeds they move by 0.0008)."""
     standardize: bool = False
     """Give each feature zero mean and unit variance over the training chunks (MARBLE does not)."""
     standardize_values: bool = True
