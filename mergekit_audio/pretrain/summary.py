@@ -8,6 +8,7 @@ from mergekit_audio.pretrain.corpora import TrainingAudio, corpus_places, left_o
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.recipe.train import Stage
 from mergekit_audio.report.card import CardCorpus, CardFacts, CardInput, read_license
+from mergekit_audio.transfers.base import Transfer
 
 
 def card_facts(plan: TrainPlan, audio: TrainingAudio, log_lines: str) -> CardFacts:
@@ -49,6 +50,7 @@ def card_facts(plan: TrainPlan, audio: TrainingAudio, log_lines: str) -> CardFac
                 "| --- | --- | --- | --- | --- |",
             ]
             + [_stage_row(stage) for stage in recipe.stages]
+            + _transfer_lines(recipe.transfer)
         ),
         recipe=recipe.model_dump(mode="json"),
         tags=("continual-pre-training",) if plan.base is not None else ("pre-training",),
@@ -63,6 +65,20 @@ def card_facts(plan: TrainPlan, audio: TrainingAudio, log_lines: str) -> CardFac
             ),
         ),
     )
+
+
+def _transfer_lines(transfer: Transfer) -> list[str]:
+    """Return what is to be said of a transfer other than the training of the weights themselves."""
+    settings = transfer.model_dump(mode="json")
+    name = settings.pop("name")
+    if name in ("full", "finetune"):
+        return []
+    told = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return [
+        "",
+        f"Of the encoder only what the transfer `{name}`{f' ({told})' if told else ''} puts on its "
+        "layers was trained, and folded into these weights.",
+    ]
 
 
 def _stage_row(stage: Stage) -> str:

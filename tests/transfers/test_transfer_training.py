@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from mergekit_audio import merge, pretrain
 from mergekit_audio.errors import RecipeError
+from mergekit_audio.pretrain.estimate import estimate
 from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -53,6 +54,8 @@ def test_two_stages_change_only_what_the_transfer_trains(project, name, changed_
     assert {n.rpartition(".")[2] for n in changed} == set(changed_kinds)
     if name == "lora":
         assert all(n.endswith(SIX) for n in changed)
+        card = (project / "runs" / name / "README.md").read_text(encoding="utf-8")
+        assert "the transfer `lora` (rank 2, alpha 1.0)" in card
 
 
 def test_a_killed_training_goes_on_bit_for_bit(project):
@@ -98,6 +101,12 @@ def test_the_plan_counts_what_trains(project):
     each_layer = 3 * (4 * (16 + 16) + 2 * (16 + 24))
     assert first["trainable_by_group"]["encoder"] == 2 * each_layer
     assert set(second["trainable_by_group"]) <= {"encoder", "heads.cqt", "heads.residual_kmeans"}
+
+
+def test_what_a_transfer_costs_can_be_estimated(project):
+    recipe = make_recipe(stages=ENCODER_STAGES, transfer={"name": "lora"})
+    found = estimate(pretrain.plan(recipe, project), budget_s=0.1)
+    assert all(stage["seconds_per_step"] > 0 for stage in found["stages"])
 
 
 def test_the_plan_tells_of_what_stays_frozen(project):
