@@ -13,7 +13,7 @@ from mergekit_audio.datasets.base import Item, Listing, PublicDataset, Source, T
 
 _SETS = ("development", "evaluation")
 _TRAIN_TENTHS = 8
-_HINT = "expected the tables of annotations.zip, with commas and the published columns"
+_HINT = "expected the tables of annotations.tar.gz, with commas and the published columns"
 
 
 class Emomusic(PublicDataset):
@@ -39,13 +39,15 @@ class Emomusic(PublicDataset):
     sources: ClassVar[tuple[Source, ...]] = (
         Source(
             "annotations",
-            "annotations.zip, after the form at https://cvml.unige.ch/databases/emoMusic/",
+            "http://cvml.unige.ch/databases/emoMusic/annotations.tar.gz",
             "annotations/songs_info.csv, annotations/static_annotations.csv",
+            "sha256 e0cb0b06e1b0ce7f04b1572fc410937699b7fad9dae67ddaa745f06cda4b0b33",
         ),
         Source(
             "recordings",
-            "clips_45sec.zip from the same page",
+            "http://cvml.unige.ch/databases/emoMusic/clips_45sec.tar.gz",
             "clips_45seconds/<song id>.mp3",
+            "sha256 3994a5d5fefc27f9540d1a69cd7f1294c68e6cb311ce49765021e2e9c7a1057b",
         ),
     )
     notes: ClassVar[str] = (

@@ -53,8 +53,8 @@ class GtzanTempo(PublicDataset):
         AUDIO,
     )
     notes: ClassVar[str] = (
-        "The fault-filtered splits of the genres. peft-music's lists have 442, 196 and 290 "
-        "recordings: 2 of these 930 are not there."
+        "The fault-filtered splits of the genres, as in peft-music's list, which lacks jazz.00031 "
+        "and jazz.00054 (442, 196 and 290 recordings) and rounds tempi to whole numbers."
     )
 
     name: Literal["gtzan_tempo"] = "gtzan_tempo"

@@ -44,6 +44,7 @@ _LEFT_OUT = {
     ),
 }
 _SEED, _VALID_SHARE, _TEST_SHARE = 42_617, 0.4, 0.2
+_ROOTS = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer")
 _SINGER_FOLDER = re.compile(r"(female|male)(\d+)")
 _PREFIX = re.compile(r"[fm]\d+_")
 
@@ -54,9 +55,10 @@ class Vocalset(PublicDataset):
     The splits follow MARBLE v1: techniques are tested on the singers f2, f8, m3, m5 and m10; else
     recordings are shuffled by their place among the sorted ones of their technique's folder with
     NumPy's legacy generator and seed 42617 (40 % of the rest validate; of the singers' task 20 %
-    test). MARBLE shuffles the same places after it has cut out silence, so that places without any
-    sound left may shift its draw: that the lists agree is likely, and not verified. It then cuts
-    3-s clips at 44.1 kHz; here whole recordings stand in the manifest. No recording was at hand.
+    test). MARBLE cuts out silence first, and places without any sound left would shift its draw:
+    whether the lists agree is not verified. It then cuts 3-s clips at 44.1 kHz; here whole
+    recordings stand in the manifest. No recording was at hand, and version 1.2 may name files
+    otherwise than the version that MARBLE read.
     """
 
     license: ClassVar[str] = "CC-BY-4.0"
@@ -72,7 +74,8 @@ class Vocalset(PublicDataset):
         Source(
             "recordings (2.2 GB)",
             "https://zenodo.org/records/1193957 (VocalSet.zip)",
-            "FULL/<female1-9 or male1-11>/<exercise>/<technique>/<name>.wav",
+            "FULL/<female1-9 or male1-11>/<exercise>/<technique>/<name>.wav; of version 1.2 "
+            "VocalSet1-2/data_by_singer/<singer>/…",
             "5 files of vibrato are doubles or not of the published table, and are left out",
         ),
     )
@@ -126,7 +129,8 @@ class Recording(NamedTuple):
 def _recordings(raw: Path) -> list[Recording]:
     """Return the recordings by technique and by name; a name without its singer gets one."""
     found: dict[str, list[tuple[str, str, str]]] = {}
-    for path in raw.glob("FULL/*/*/*/*.wav"):
+    root = next((raw / root for root in _ROOTS if (raw / root).is_dir()), raw / _ROOTS[0])
+    for path in root.glob("*/*/*/*.wav"):
         folder = _SINGER_FOLDER.fullmatch(path.parts[-4])
         technique = path.parts[-2]
         if folder is None or technique not in (*_TECHNIQUES, *_OTHER_FOLDERS):

@@ -25,9 +25,11 @@ def test_a_setting_is_taken_and_every_wrong_one_is_told(
     assert done.code == 0
     assert load_tracks(tmp_path / "out")[0].tags == ("genre--ney",)
     assert "label_category: " in cmerge("data", "info", "folder").out
-    done = cmerge("data", "import", "folder", "raw", "-o", "x", "--set", "seed=1", "--set", "y=2")
+    done = cmerge(
+        "data", "import", "folder", "raw", "-o", "x", "--set", "split_sed=1", "--set", "y=2"
+    )
     assert done.code == 2
-    assert "--set seed: no such setting; did you mean 'split_seed'?" in done.err
+    assert "--set split_sed: no such setting; did you mean 'split_seed'?" in done.err
     assert "--set y: no such setting" in done.err
     done = cmerge("data", "import", "nsynth", "raw", "-o", "x", "--set", "label=colour")
     assert done.code == 2
