@@ -38,7 +38,7 @@ class RowFile:
         self._dtype = np.dtype(dtype)
         self._row_bytes = int(np.prod(shape[1:])) * self._dtype.itemsize
         self._journal = _journal(target)
-        os.posix_fallocate(handle, 0, _HEADER_BYTES + shape[0] * self._row_bytes)
+        _allocate(handle, _HEADER_BYTES + shape[0] * self._row_bytes)
         os.pwrite(handle, _header(shape, self._dtype), 0)
         self.rows, kept_bytes = self._finished()
         with open(self._journal, "ab") as stream:
@@ -151,6 +151,16 @@ def unfinished_rows(target: Path, shape: tuple[int, ...], dtype: str) -> NDArray
     return np.memmap(
         _part(target), dtype=dtype, mode="r", offset=_HEADER_BYTES, shape=(rows, *shape[1:])
     )
+
+
+def _allocate(handle: int, size: int) -> None:
+    """Ask for the whole file at once, where the system can; elsewhere only say how long it is."""
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(handle, size)
 
 
 def _was_replaced(handle: int, part: Path) -> bool:
