@@ -140,6 +140,9 @@ class EvaluateRecipe(Strict):
         tasks = [task.name for task in self.tasks]
         if unknown := sorted(self.tuning.by_task.keys() - set(tasks)):
             raise ValueError(f"tuning.by_task names {unknown}, but tasks are {tasks}")
+        own = [task.name for task in self.tasks if task.protocol != Protocol()]
+        if tuned and own:
+            raise ValueError(f"encoders are tuned by `tuning`: take `protocol` out of tasks {own}")
         require_distinct("transfers", [transfer_label(transfer) for transfer in tuned])
         return self
 

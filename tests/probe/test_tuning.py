@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from mergekit_audio.probe.run import evaluate, plan
 from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.probe.tuning_audio import TuningAudio, by_length
 from mergekit_audio.probe.tuning_model import build_tuned
+from mergekit_audio.probe.tuning_rows import trainable_parameters
+from mergekit_audio.recipe.load import load
+from mergekit_audio.recipe.shipped import shipped_recipe
 from mergekit_audio.recipe.tuning import Tuning
 from mergekit_audio.registry import lookup
 from mergekit_audio.weights.checkpoint import Checkpoint
@@ -126,6 +130,29 @@ def test_the_plan_counts_what_trains_without_a_head(world):
     assert planned["tuning"]["max_steps"] == 60_000
 
 
+def test_the_shipped_recipe_counts_as_the_study_does():
+    from transformers import HubertConfig, HubertModel
+
+    with torch.device("meta"):
+        model = HubertModel(HubertConfig())  # its defaults are MERT-95M's sizes
+    shapes = {n: SimpleNamespace(shape=tuple(v.shape)) for n, v in model.named_parameters()}
+    mert = SimpleNamespace(index=shapes, config={"num_hidden_layers": 12})
+    recipe = load(shipped_recipe("evaluate/petl")).recipe
+    found = {
+        row["name"]: row["trainable_parameters"] for row in trainable_parameters(recipe, [mert])
+    }
+    assert found == {
+        "finetune": 51_844_480,
+        "probing": 0,
+        "adapter": 322_752,
+        "prompt": 49_152,
+        "prefix": 7_385_088,
+        "bitfit": 50_688,
+        "ssf": 82_944,
+        "lora": 165_888,
+    }
+
+
 def test_more_layers_than_the_encoder_has_are_refused(world):
     with pytest.raises(RecipeError, match=r"tuning\.layers: 6 layers, but an encoder has 2"):
         plan(recipe_of(world, tuning={}), world)
@@ -146,6 +173,7 @@ def test_one_transfer_tunes_too(world):
         ({"transfers": ["ssf"]}, r"learning_rates names \['lora'\]"),
         ({"transfers": ["lora", "lora"]}, "transfers must differ"),
         ({"reference": "base"}, "the rows are"),
+        ({"tasks": [{**TASKS[0], "protocol": "screen"}]}, "take `protocol` out"),
         ({"tuning": {**TUNING, "by_task": {"other": {"max_steps": 2}}}}, "by_task names"),
     ],
 )
