@@ -54,8 +54,9 @@ class Nsynth(PublicDataset):
         ),
     )
     notes: ClassVar[str] = (
-        "Instruments of the training split are in no other split. The test split has no "
-        "synth_lead, and few of the highest and lowest pitches are anywhere."
+        "Instruments of the training split are in no other split, and the test split has no "
+        "synth_lead. Notes were rendered over a piano's range (21 to 108): other pitches have few "
+        "notes or none."
     )
 
     name: Literal["nsynth"] = "nsynth"
