@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mergekit_audio.probe.heads import Loss
 from mergekit_audio.probe.metrics_values import TEMPO_BINS, tempo_targets
+from mergekit_audio.probe.probe_step import Loss
 from mergekit_audio.recipe.evaluate import TaskKind
 
 ONE_CLASS = ("multiclass", "key")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mergekit_audio.probe.heads import ProbeHead, train_probe
+from mergekit_audio.probe.heads import train_probe
 from mergekit_audio.probe.kinds import (
     ValueScale,
     activation,
@@ -20,6 +20,7 @@ from mergekit_audio.probe.kinds import (
     ridge_targets,
 )
 from mergekit_audio.probe.metrics import LabelScores
+from mergekit_audio.probe.probe_head import ProbeHead
 from mergekit_audio.probe.ridge import RidgeHead, fit_ridge
 from mergekit_audio.probe.splits import SplitData
 from mergekit_audio.probe.task_metrics import KindScores, score_task

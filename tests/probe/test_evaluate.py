@@ -110,7 +110,7 @@ def test_separable_tags_beat_chance(world):
     task = {"name": "tones", "corpus": "corpora/tones", "protocol": protocol}
     evaluate(evaluate_recipe(world, tasks=[task], output="longer"), world)
     scores = summary_of(world / "longer")["rows"][0]["scores"]["tones"]["test"]
-    assert scores["roc_auc"]["mean"] > 0.9
+    assert scores["roc_auc"]["mean"] > 0.85
 
 
 def test_a_seed_scores_the_same_whoever_runs_beside_it(world):

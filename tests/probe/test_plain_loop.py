@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from mergekit_audio.probe.heads import ProbeHead, _generator, train_probe
+from mergekit_audio.probe.heads import train_probe
 from mergekit_audio.probe.kinds import loss_of
+from mergekit_audio.probe.probe_head import ProbeHead, generator_of
 from mergekit_audio.recipe.protocols import Protocol
 
 ROWS, WIDTH, LABELS = 90, 12, 4
@@ -31,7 +32,7 @@ def scripted_scores(count):
 def plain_loop(features, targets, loss, protocol, seed, outputs, scores):
     """Train as a reader of the paper would write it; Adam as it comes."""
     layers = features.shape[1] if features.ndim == 3 else None
-    start = ProbeHead(WIDTH, outputs, layers, protocol, generator=_generator(seed, "init"))
+    start = ProbeHead(WIDTH, outputs, layers, protocol, generator=generator_of(seed, "init"))
     hidden, output = nn.Linear(WIDTH, start.hidden_weight.shape[0]), None
     output = nn.Linear(start.hidden_weight.shape[0], outputs)
     with torch.no_grad():
@@ -44,7 +45,7 @@ def plain_loop(features, targets, loss, protocol, seed, outputs, scores):
         mixing = nn.Parameter(start.layer_scores.detach().clone())
         parameters.append(mixing)
     optimizer = torch.optim.Adam(parameters, lr=protocol.learning_rate)
-    order, masks = _generator(seed, "order"), _generator(seed, "dropout")
+    order, masks = generator_of(seed, "order"), generator_of(seed, "dropout")
     best, best_epoch, best_weights, bad, rate, steps = -1.0, 0, None, 0, protocol.learning_rate, 0
     for epoch in range(1, protocol.max_epochs + 1):
         shuffled = torch.randperm(len(features), generator=order)
@@ -56,8 +57,9 @@ def plain_loop(features, targets, loss, protocol, seed, outputs, scores):
             if layers is not None:
                 batch = (batch * torch.softmax(mixing, 0)[None, :, None]).sum(dim=1)
             between = hidden(batch)
-            mask = torch.empty_like(between).bernoulli_(1 - protocol.dropout, generator=masks)
-            mask = mask / (1 - protocol.dropout)
+            mask = torch.ones_like(between)
+            if protocol.dropout:
+                mask = start.dropout_mask(between, masks)
             if protocol.dropout_place == "before_relu":
                 between = torch.relu(between * mask)
             else:
@@ -151,3 +153,15 @@ def test_the_scores_of_layers_start_equal_or_random():
     assert not drawn[0].any()
     assert drawn[1].mean().abs() < 0.2
     assert drawn[1].std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("dropout", [0.2, 0.5])
+def test_dropout_masks_drop_what_they_should_and_keep_the_mean(dropout):
+    head = ProbeHead(4, 2, None, Protocol(dropout=dropout), generator=torch.Generator())
+    mask = head.dropout_mask(torch.empty(1003, 501), torch.Generator().manual_seed(0))
+    assert (mask == 0).double().mean().item() == pytest.approx(dropout, abs=0.003)
+    assert mask.max().item() == pytest.approx(1 / (1 - dropout), rel=1e-5)
+    assert mask.double().mean().item() == pytest.approx(1, abs=0.004)
+    columns, rows = mask.double().mean(dim=0), mask.double().mean(dim=1)
+    assert columns.std().item() < 2 / 1003**0.5
+    assert rows.std().item() < 2 / 501**0.5
