@@ -21,10 +21,13 @@ SECONDS_WORTH_A_LINE = 1.0
 
 
 @contextlib.contextmanager
-def reporting(*, enabled: bool) -> Iterator[Progress]:
-    """Yield the callback for engines: bars, lines, or nothing when not ``enabled``."""
-    if not enabled or not is_main_process():
+def reporting(*, enabled: bool, remarks: bool = False) -> Iterator[Progress]:
+    """Yield the callback for engines: bars or lines; when not ``enabled`` ``remarks`` or nothing."""
+    if not is_main_process() or not (enabled or remarks):
         yield silent
+        return
+    if not enabled:
+        yield _say_remark
         return
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield Lines()
@@ -132,6 +135,13 @@ class Bars:
         """Keep a line for an event that is over at once but says something."""
         if event.note:
             self.view.console.print(_line(event, 0.0), markup=False, highlight=False)
+
+
+def _say_remark(event: ProgressEvent) -> None:
+    """Write a remark and nothing else."""
+    if event.is_remark:
+        sys.stderr.write(_line(event, 0.0) + "\n")
+        sys.stderr.flush()
 
 
 def _ends(event: ProgressEvent) -> bool:

@@ -105,7 +105,8 @@ def run_recipe(job: Job, path: Path, options: RunOptions) -> None:
     for note in loaded.notes:
         output.talk(f"note: {note}")
     target = loaded.root / loaded.recipe.output
-    with reporting(enabled=options.shows_progress) as progress, faults_placed(loaded):
+    shown_progress = reporting(enabled=options.shows_progress, remarks=not options.quiet)
+    with shown_progress as progress, faults_placed(loaded):
         progress(ProgressEvent("open inputs", 0, 1))
         plan = job.plan(loaded)
         progress(ProgressEvent("open inputs", 1, 1))

@@ -34,7 +34,7 @@ from mergekit_audio.pretrain.processes import (
 )
 from mergekit_audio.pretrain.sampling import FIT, seed_of
 from mergekit_audio.pretrain.work import Work, open_work
-from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.progress import Progress, remark, silent
 from mergekit_audio.teachers.base import OpenTeacher, Teacher
 
 _BATCH_SIZE = "chosen batch_size"
@@ -130,7 +130,7 @@ def _begin(
     require_free(target, force=force)
     work.claim(identity, anew=force)
     for note in plan.notes:
-        progress(ProgressEvent("plan", 1, 1, note))
+        progress(remark("plan", note))
     return None
 
 
@@ -153,7 +153,7 @@ def _audio(plan: TrainPlan, work: Work, force: bool, progress: Progress) -> Trai
     audio = prepare_audio(plan, progress)
     work.claim(_input_identity(plan, audio), anew=force)
     for note in hour_notes(plan.recipe, audio.hours()):
-        progress(ProgressEvent("plan", 1, 1, f"warning: {note}"))
+        progress(remark("plan", f"warning: {note}"))
     return audio
 
 

@@ -158,7 +158,7 @@ def _roll_back(
 ) -> None:
     made = rollbacks.add(error, stage, plan.recipe.arguments)
     note = f"step {made.step}: {made.reason}; back to step {made.to_step}, peak_lr {made.peak_lr:g}"
-    progress(ProgressEvent(task, made.to_step, stage.steps, note))
+    progress(ProgressEvent(task, made.to_step, stage.steps, note, is_remark=True))
 
 
 def _probe(

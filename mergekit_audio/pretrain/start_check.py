@@ -13,7 +13,7 @@ from mergekit_audio.files import staged_file
 from mergekit_audio.pretrain.objective import PretrainModel
 from mergekit_audio.pretrain.stage_log import StageLog
 from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.progress import ProgressEvent
+from mergekit_audio.progress import remark
 
 if TYPE_CHECKING:
     from mergekit_audio.pretrain.job import StageJob
@@ -58,7 +58,7 @@ def check_start(model: PretrainModel, job: StageJob) -> None:
         log.end_step(0, 0.0, None)
         line: dict[str, Any] = json.loads(staging.read_text(encoding="utf-8"))
     for note in start_notes(line, _rows(model)):
-        job.progress(ProgressEvent("heads", 1, 1, note))
+        job.progress(remark("heads", note))
 
 
 def start_notes(line: Mapping[str, Any], rows: Mapping[str, int]) -> Iterator[str]:

@@ -32,7 +32,7 @@ from mergekit_audio.probe.tasks import PreparedTask, plan_task, prepare_task
 from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.probe.tuning_processes import side_by_side
 from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
-from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.progress import Progress, remark, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.report.evaluation import write_tables
 from mergekit_audio.report.leakage import leakage_sentences
@@ -289,7 +289,7 @@ def leakage_of(
     named = [(task.task.name, probed_tracks(task.corpus)) for task in tasks]
     found = find_leakage(named, models, inputs, root)
     for sentence in leakage_sentences({"leakage": found}):
-        progress(ProgressEvent("check leakage", 1, 1, sentence))
+        progress(remark("check leakage", sentence))
     return found
 
 

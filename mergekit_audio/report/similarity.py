@@ -31,11 +31,13 @@ def matrix_csv(summary: Mapping[str, Any], measure: str) -> str:
     """Return one row a pair of corpora: value, interval, and the two floors."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["corpus", "other", measure, "low", "high", "floor", "floor_of_other"])
+    writer.writerow(
+        ["corpus", "other", measure, "corrected", "low", "high", "floor", "floor_of_other"]
+    )
     names, found = _names(summary), summary["measures"][measure]
     for i, name in enumerate(names):
         for j in range(i + 1, len(names)):
-            values = [found[kind][i][j] for kind in ("values", "low", "high")]
+            values = [found[kind][i][j] for kind in ("values", "corrected", "low", "high")]
             floors = [found["floors"][i], found["floors"][j]]
             writer.writerow([name, names[j], *(f"{value:.6f}" for value in (*values, *floors))])
     return stream.getvalue()
@@ -49,9 +51,10 @@ def _described(summary: Mapping[str, Any]) -> str:
     how = "as tuples" if summary["joint"] else "averaged"
     return (
         f"Tokens of {summary['teacher']['name']}, {summary['codebooks']} codebook"
-        f"{'s' if summary['codebooks'] > 1 else ''} {how}: {counted}. Below each value the 95 % "
-        f"interval over {summary['resamples']} resamples of tracks; on the diagonal, what two "
-        "random halves of one corpus are apart: corpora no further apart can't be told apart."
+        f"{'s' if summary['codebooks'] > 1 else ''} {how}: {counted}. Each value as it is, then "
+        "without the bias of finite corpora and with its 95 % interval, over "
+        f"{summary['resamples']} resamples of tracks: where that reaches 0, two corpora can't be "
+        "told apart. On the diagonal, what random halves of one corpus are apart."
     )
 
 
@@ -64,7 +67,8 @@ def _matrix(summary: Mapping[str, Any], measure: str) -> list[str]:
     rows = [["", *names], ["---", *["---:"] * len(names)]]
     for i, name in enumerate(names):
         cells = [
-            f"{found['values'][i][j]:.3f} [{found['low'][i][j]:.3f}, {found['high'][i][j]:.3f}]"
+            f"{found['values'][i][j]:.3f}; {found['corrected'][i][j]:.3f} "
+            f"[{found['low'][i][j]:.3f}, {found['high'][i][j]:.3f}]"
             for j in range(len(names))
         ]
         cells[i] = f"({found['floors'][i]:.3f})"

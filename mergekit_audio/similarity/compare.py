@@ -37,8 +37,10 @@ class Comparison:
         By measure, shape ``[N, N]``; 0 on the diagonal.
     by_codebook
         By measure, shape ``[K, N, N]``.
+    corrected
+        By measure, without the bias that resampling shows, shape ``[N, N]``.
     low, high
-        By measure, 95 % percentile intervals over resampled tracks, shape ``[N, N]``.
+        By measure, 95 % intervals over resampled tracks, shape ``[N, N]``.
     floors
         By measure, shape ``[N]``: the mean between random halves of a corpus's own tracks. Corpora
         that are no further apart than that can't be told apart by this.
@@ -47,13 +49,14 @@ class Comparison:
     names: tuple[str, ...]
     values: Mapping[str, Array]
     by_codebook: Mapping[str, Array]
+    corrected: Mapping[str, Array]
     low: Mapping[str, Array]
     high: Mapping[str, Array]
     floors: Mapping[str, Array]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        kinds = ("values", "low", "high", "by_codebook", "floors")
+        kinds = ("values", "corrected", "low", "high", "by_codebook", "floors")
         return {
             measure: {kind: getattr(self, kind)[measure].tolist() for kind in kinds}
             for measure in MEASURES
@@ -65,7 +68,9 @@ def compare(counts: Mapping[str, Counts], *, resamples: int, seed: int) -> Compa
 
     Each codebook's tokens are pooled over a corpus's tracks, ``p = Σ_tracks n / Σ n``, compared,
     and the codebooks averaged. A resample draws each corpus's tracks anew with replacement. Finite
-    corpora look further apart than they are, and resampled ones more so: compare with ``floors``.
+    corpora look further apart than they are, and resampled ones as much further again: with the
+    value d and the resampled d* the corrected value is ``2 d - mean d*`` and the ends are the basic
+    bootstrap's, ``2 d - q(d*)`` (Davison and Hinkley 1997, eq. 5.6), none below 0.
 
     Parameters
     ----------
@@ -86,11 +91,17 @@ def compare(counts: Mapping[str, Counts], *, resamples: int, seed: int) -> Compa
         )
         for measure, function in MEASURES.items()
     }
-    low, high = _intervals([counts[name] for name in names], pairs, resamples, seed)
+    values = {measure: found.mean(axis=0) for measure, found in by_codebook.items()}
+    drawn = _resampled_values([counts[name] for name in names], pairs, resamples, seed)
+    corrected, low, high = (
+        {measure: _reflected(values[measure], drawn[measure], end, pairs) for measure in MEASURES}
+        for end in ("mean", "high", "low")
+    )
     return Comparison(
         names=names,
-        values={measure: found.mean(axis=0) for measure, found in by_codebook.items()},
+        values=values,
         by_codebook=by_codebook,
+        corrected=corrected,
         low=low,
         high=high,
         floors=_floors([counts[name] for name in names], resamples, seed),
@@ -160,9 +171,10 @@ def gain_correlation(
     return found
 
 
-def _intervals(
+def _resampled_values(
     counts: Sequence[Counts], pairs: Sequence[tuple[int, int]], resamples: int, seed: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
+) -> dict[str, Array]:
+    """Return each pair's value in every resample by measure, shape ``[R, P]``."""
     generator = np.random.default_rng([seed, 1])
     drawn: dict[str, list[Array]] = {measure: [] for measure in MEASURES}
     for size in _chunks(resamples):
@@ -171,15 +183,20 @@ def _intervals(
             drawn[measure].append(
                 np.stack([function(shares[i], shares[j]).mean(axis=1) for i, j in pairs], axis=1)
             )
-    ends = {}
-    for measure, parts in drawn.items():
-        tail = (1 - CONFIDENCE) / 2
-        ends[measure] = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
-    low, high = (
-        {m: _square(each[side][:, None], pairs, len(counts))[0] for m, each in ends.items()}
-        for side in (0, 1)
-    )
-    return low, high
+    return {measure: np.concatenate(parts) for measure, parts in drawn.items()}
+
+
+def _reflected(values: Array, drawn: Array, end: str, pairs: Sequence[tuple[int, int]]) -> Array:
+    """Return ``2 d`` minus a statistic of the resampled values, as a matrix, at least 0."""
+    tail = (1 - CONFIDENCE) / 2
+    statistics = {
+        "mean": drawn.mean(axis=0),
+        "low": np.quantile(drawn, tail, axis=0),
+        "high": np.quantile(drawn, 1 - tail, axis=0),
+    }
+    square = _square(statistics[end][:, None], pairs, len(values))[0]
+    reflected: Array = np.clip(2 * values - square, 0.0, None)
+    return reflected
 
 
 def _resampled(counts: Counts, size: int, generator: np.random.Generator) -> Array:

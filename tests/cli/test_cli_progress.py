@@ -10,7 +10,7 @@ from commands import SLOW_MERGE, Done, environment, run
 from mergekit_audio.cli import progress as progress_module
 from mergekit_audio.cli.output import duration, outline, shown, table
 from mergekit_audio.cli.progress import Lines, reporting
-from mergekit_audio.progress import ProgressEvent, silent
+from mergekit_audio.progress import ProgressEvent, remark, silent
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 WINDOW = {"TERM": "xterm-256color", "TTY_COMPATIBLE": "", "COLUMNS": "", "COLORTERM": ""}
@@ -94,6 +94,14 @@ def test_only_the_main_process_speaks(
     assert cmerge("merge", "merge.yaml", "--json") == Done(0, "", "")
     monkeypatch.setenv("RANK", "0")
     assert cmerge("merge", "merge.yaml", "--json", "--force").out.startswith("{")
+
+
+def test_remarks_are_read_also_without_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting(enabled=False, remarks=True) as progress:
+        progress(ProgressEvent("merge", 0, 3))
+        progress(ProgressEvent("merge", 3, 3, "a tensor"))
+        progress(remark("plan", "warning: mind this"))
+    assert capsys.readouterr().err == "plan: warning: mind this\n"
 
 
 def test_nothing_is_drawn_when_not_wanted() -> None:
