@@ -61,6 +61,22 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
     assert verify(world / "results") == []
 
 
+def test_an_artist_in_two_splits_is_told_in_summary_table_and_talk(world, tmp_path):
+    root = shutil.copytree(world, tmp_path / "copy")
+    artists = {"track000": "Anna", "track004": "Anna", "track009": "Bela"}  # train, test, test
+    rewrite(
+        root / "corpora" / "tones",
+        lambda row: row | ({"artist": artists[row["id"]]} if row["id"] in artists else {}),
+    )
+    told = []
+    evaluate(evaluate_recipe(root), root, force=True, progress=told.append)
+    (finding,) = summary_of(root / "results")["leakage"]["findings"]
+    assert (finding["kind"], finding["shared"], finding["tracks"]) == ("artist", ["Anna"], 1)
+    sentence = "Leakage, tones: 1 of 12 test tracks is by artists of the train split: Anna."
+    assert sentence in (root / "results" / "table.md").read_text(encoding="utf-8")
+    assert sentence in [event.note for event in told]
+
+
 def test_changed_audio_is_noticed(world, tmp_path):
     root = shutil.copytree(world, tmp_path / "copy")
     elsewhere = root / "corpora" / "elsewhere.wav"

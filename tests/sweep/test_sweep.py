@@ -47,6 +47,16 @@ def test_rows_are_base_cultures_and_the_grid_with_weight_averaging(world):
     assert len((world / "results" / "results.jsonl").read_text().splitlines()) == 6 * 2 * 2
 
 
+def test_the_rows_of_the_table_are_compared_with_the_base(world):
+    summary = summary_of(world / "results")
+    compared = dict.fromkeys(tuple(e["models"]) for e in summary["differences"]["entries"])
+    chosen = summary["selection"]["row"]
+    shown = dict.fromkeys(["makam", "lyra", "λ = 0.5", chosen])
+    assert list(compared) == [(name, "base") for name in shown if name != "base"]
+    assert summary["leakage"] == {"findings": [], "unknown_training": ["base", "makam", "lyra"]}
+    assert "makam − base" in (world / "results" / "table.md").read_text(encoding="utf-8")
+
+
 def test_scale_zero_is_the_base_bit_for_bit(world):
     planned = plan(sweep_recipe(world), world).merge(scale=1.0, output="unused")
     state = merge.apply_delta(planned, merge.compute_delta(planned), 0.0)
