@@ -27,7 +27,7 @@ CUDA_BATCH_S = 240.0
 SAFE_DIFFERENCE = 0.01
 """The largest relative difference from float32 with which `auto` goes on in bfloat16."""
 MEASURED_CHUNKS = 4
-MEASURED_S = 5.0
+MEASURED_S = 2.0
 BFLOAT16_WIDTH = 256
 """Narrower encoders gain nothing from bfloat16: their matrix products take less than the rest."""
 NORMALIZE_EPSILON = 1e-7
@@ -103,13 +103,14 @@ class Embedder:
     def difference(self) -> float:
         """Return how far bfloat16 is from float32 on some chunks, ``max_l ‖b_l - a_l‖ / ‖a_l‖``.
 
-        Up to 4 chunks that lie evenly in the corpus, of each the first 5 s at most; a and b are
-        the averages of a layer over these chunks, side by side. Infinite where one is not finite.
+        Of up to 4 chunks that lie evenly in the corpus the middle 2 s at most; a and b are the
+        averages of a layer over them, side by side. Infinite where one is not finite. (Averages
+        over whole chunks are nearer.)
         """
         count = min(MEASURED_CHUNKS, len(self.chunks))
         rows = [round(index * (len(self.chunks) - 1) / max(1, count - 1)) for index in range(count)]
         most = round(MEASURED_S * self.backbone.sample_rate_hz)
-        waves = [self._wave(row)[:most] for row in rows]
+        waves = [_middle(self._wave(row), most) for row in rows]
         device = self.devices[0]
         both = [
             np.concatenate([self._pooled(wave[None], device, bfloat16) for wave in waves])
@@ -186,6 +187,11 @@ class Embedder:
             f"{prepared.track.path}: the encoder's features are not finite, in float32 either",
             "look at the recording, and at the model's weights with `cmerge inspect`",
         )
+
+
+def _middle(wave: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    first = max(0, (len(wave) - most) // 2)
+    return wave[first : first + most]
 
 
 def embedding_devices() -> tuple[str, ...]:
