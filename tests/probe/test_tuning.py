@@ -104,6 +104,36 @@ def test_a_killed_tuning_gives_the_same_scores_to_the_last_digit(world, finished
     assert results_of(world / "killed") == results_of(finished)
 
 
+@pytest.mark.parametrize(
+    ("transfer", "rate"),
+    [
+        ("finetune", 3e-3),
+        ("adapter", 2e-2),
+        ("prompt", 2e-2),
+        ("ssf", 2e-2),
+        ("lora", 2e-2),
+        ("bitfit", 2e-2),
+    ],
+)
+def test_tuned_encoders_tell_high_tones_from_low_ones(world, transfer, rate):
+    task = {"name": "pitch", "corpus": "corpora/tones", "kind": "multiclass", "category": "pitch"}
+    tuning = {
+        **TUNING,
+        "max_steps": 80,
+        "validate_every": 20,
+        "validation": "segments",
+        "normalize": True,
+        "learning_rates": {transfer: rate},
+    }
+    recipe = recipe_of(
+        world, tasks=[task], transfers=[transfer], tuning=tuning, output=f"learns_{transfer}"
+    )
+    evaluate(recipe, world, workers=1)
+    (line,) = results_of(world / f"learns_{transfer}")
+    assert line["test"]["accuracy"] == 1.0
+    assert line["epochs"] == 4
+
+
 @pytest.mark.slow
 def test_processes_side_by_side_give_the_same_scores(world, finished):
     evaluate(recipe_of(world, output="parallel"), world, workers=2)

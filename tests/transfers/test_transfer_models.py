@@ -8,6 +8,7 @@ import torch
 from mergekit_audio.backbones.mert import Mert
 from mergekit_audio.errors import InputError
 from mergekit_audio.registry import lookup
+from mergekit_audio.transfers._prefix import PrefixAttention
 
 SMALL = {
     "conv_dim": [8, 8, 8, 8, 8, 8, 8],
@@ -138,6 +139,15 @@ def test_initial_values_of_ssf_and_prefix():
     tokens = model.encoder.layers[0].attention.prefix.detach()
     assert tokens.shape == (64, 16)
     assert 0.9 < float(tokens.std()) < 1.1
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_without_prefix_tokens_is_the_encoders_own(attention):
+    plain = encoder(attention=attention).encoder.layers[0].attention
+    hidden = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(1))
+    own = PrefixAttention(plain, 0, 8, torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(own(hidden)[0], plain(hidden)[0], rtol=0, atol=1e-6)
 
 
 def test_only_named_parts_of_the_encoder_train():
