@@ -141,7 +141,7 @@ def test_anchors_and_merge_keys_are_followed_and_faults_point_to_the_anchor(
         ("just words\n", "1:1: a recipe is a mapping of keys to values, found 'just words'"),
         ("base: x\n", "1:1: kind: missing required key; one of: merge, train, evaluate, sweep"),
         ("kind: merg\n", "1:7: kind: expected one of: merge, train, evaluate, sweep, "
-         "measure, ablation; found 'merg'; did you mean 'merge'?"),
+         "measure, ablation, similarity; found 'merg'; did you mean 'merge'?"),
         ("kind: merge\nmodels:\n\t- a\n", "3:1: a tab can't indent YAML; use spaces"),
         ("kind: merge\n---\nkind: merge\n", "2:1: expected a single document"),
         ("kind: [merge\n", "2:1: "),
