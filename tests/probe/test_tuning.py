@@ -108,11 +108,8 @@ def test_a_killed_tuning_gives_the_same_scores_to_the_last_digit(world, finished
     ("transfer", "rate"),
     [
         ("finetune", 3e-3),
-        ("adapter", 2e-2),
         ("prompt", 2e-2),
-        ("ssf", 2e-2),
         ("lora", 2e-2),
-        ("bitfit", 2e-2),
     ],
 )
 def test_tuned_encoders_tell_high_tones_from_low_ones(world, transfer, rate):
