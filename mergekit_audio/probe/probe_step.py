@@ -37,7 +37,10 @@ class ProbeStep:
         self.weights.grad = torch.zeros_like(flat)
         self.gradients: dict[str, torch.Tensor] = {}
         sizes = [each.numel() for each in parameters.values()]
-        values, slopes = self.weights.data.split(sizes), self.weights.grad.split(sizes)
+        values, slopes = (
+            torch.split(self.weights.data, sizes),
+            torch.split(self.weights.grad, sizes),
+        )
         for (name, parameter), value, slope in zip(parameters.items(), values, slopes, strict=True):
             parameter.data = value.view(parameter.shape)
             self.gradients[name] = slope.view(parameter.shape)
