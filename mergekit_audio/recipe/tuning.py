@@ -86,7 +86,8 @@ class Tuning(Strict):
     def statement(self) -> str:
         """Return the settings that decide a score, as one sentence."""
         layers = "all layers" if self.layers is None else f"first {self.layers} layers"
-        rates = "".join(f", {name} {rate:g}" for name, rate in sorted(self.learning_rates.items()))
+        rates = [f"{name} {rate:g}" for name, rate in sorted(self.learning_rates.items())]
+        rates += ["finetune 1e-5"] if "finetune" not in self.learning_rates else []
         validation = "one random crop" if self.validation == "crop" else "all segments"
         own = "".join(
             f", {each.max_steps} for {name}"
@@ -95,7 +96,7 @@ class Tuning(Strict):
         )
         return (
             f"tuning: {layers}, random crops of {self.crop_s:g} s, {self.max_steps} steps{own} of "
-            f"{self.batch_size}, Adam (1e-4, finetune 1e-5{rates}) with a cosine to "
+            f"{self.batch_size}, Adam ({', '.join([*rates, 'others 1e-4'])}) with a cosine to "
             f"{self.min_learning_rate:g} (probing: constant), encoder in {self.precision}, best "
             f"weights by {validation} of each validation track, test: mean probability of "
             f"segments of {self.crop_s:g} s"
