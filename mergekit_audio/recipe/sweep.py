@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,16 @@ from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
 from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
+from mergekit_audio.recipe.objective import GROUPS, Objective, Term, parse_objective
+from mergekit_audio.recipe.spaces import (
+    Interpolate,
+    ScaleRange,
+    Scales,
+    SpaceGroup,
+    SpaceName,
+    method_variants,
+)
+from mergekit_audio.registry import did_you_mean
 
 
 class Culture(Strict):
@@ -37,7 +47,30 @@ class Select(Strict):
     metric: Literal["roc_auc", "average_precision", "mean"] = "mean"
     """`mean` is the mean of both."""
     tasks: list[str] | None = Field(default=None, min_length=1)
-    """The tasks that count; null means all."""
+    """The tasks that count, by their mean; null means all."""
+    objective: str | None = None
+    """What is maximised instead: `mean(non_western) subject to western >= base - 0.5`, of tasks,
+    `all`, `western` and `non_western`, in points of the metric times 100."""
+    confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.95
+    """Of the band of λ that can't be told apart from the best."""
+    resamples: int = Field(default=1000, ge=0)
+    """Resamples of the validation tracks for that band; 0 leaves it out."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.objective is not None:
+            if self.tasks is not None:
+                raise ValueError("give either `tasks` or `objective`")
+            parse_objective(self.objective)
+        if self.resamples == 1:
+            raise ValueError("one resample has no spread: give 0, or more than one `resamples`")
+        return self
+
+    def rule(self) -> Objective:
+        """Return the objective; without one, the mean of the tasks that count."""
+        if self.objective is not None:
+            return parse_objective(self.objective)
+        return Objective(Term("mean", tuple(self.tasks or ["all"])))
 
 
 class SweepRecipe(Strict):
@@ -61,8 +94,21 @@ class SweepRecipe(Strict):
     """More models for the table (a multi-cultural one, say)."""
     method: Annotated[MergeMethod, Plugin("methods")]
     """The merge method."""
-    scales: list[FiniteFloat] = Field(min_length=1)
-    """The λ grid; 0 (the base) and weight averaging are added where they are missing."""
+    scales: Scales
+    """The λ grid: a list, `{from, to, count}`, or `auto`, from 0 to where the merge is as far from
+    the base as the models are. 0 (the base) and weight averaging are added where they are
+    missing."""
+    space: SpaceName = "shared"
+    """`shared`: one λ; `per_culture`: one λ a culture (task arithmetic); `groups`: one λ for each
+    of `groups`. Of several λ all combinations of `scales` are merged."""
+    groups: list[SpaceGroup] = Field(default=[])
+    """Tensors with a λ of their own, for `space: groups`; the first group that matches a tensor
+    counts, and tensors of none keep the base's values."""
+    method_grid: dict[str, list[Any]] = Field(default={})
+    """Values of the method's own parameters, such as `{density: [0.1, 0.3]}`: every combination is
+    swept."""
+    interpolate: Interpolate | None = None
+    """Probe many λ on interpolated features; null evaluates each λ of `scales` directly."""
     tasks: list[Task] = Field(min_length=1)
     """The probing tasks."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
@@ -92,10 +138,79 @@ class SweepRecipe(Strict):
         models = [*(culture.name for culture in self.cultures), *(row.name for row in self.compare)]
         require_distinct("names of cultures and compared models", ["base", *models])
         require_distinct("task names", [task.name for task in self.tasks])
-        require_distinct("scales", self.scales)
+        if isinstance(self.scales, list):
+            require_distinct("scales", self.scales)
+        require_distinct("group names", [group.name for group in self.groups])
         if self.resamples == 1:
             raise ValueError("one resample has no spread: give 0, or more than one `resamples`")
         require_distinct("seeds", self.seeds)
         if self.select.tasks is not None:
             require_distinct("select.tasks", self.select.tasks)
         return self
+
+    @model_validator(mode="after")
+    def _fitting_space(self) -> Self:
+        if (self.space == "groups") != bool(self.groups):
+            raise ValueError("`space: groups` and `groups` go together")
+        if self.space == "per_culture" and self.method.name != "task_arithmetic":
+            raise ValueError(
+                f"`space: per_culture` is a sum of task vectors, which {self.method.name} is not: "
+                "take `method: {name: task_arithmetic}`, or another space"
+            )
+        for name, values in self.method_grid.items():
+            if not values:
+                raise ValueError(f"method_grid: {name} has no values")
+            require_distinct(f"method_grid.{name}", values)
+        method_variants(self.method, self.method_grid)
+        listed = self.scales if isinstance(self.scales, list) else []
+        if self.interpolate is not None and listed and len({0.0, *listed}) < 2:
+            raise ValueError("interpolate needs two different λ")
+        axes = {"shared": 1, "per_culture": len(self.cultures), "groups": len(self.groups)}
+        fewest = max(3, axes[self.space] + 1)
+        most = self.interpolate.max_nodes if self.interpolate is not None else None
+        if most is not None and most < fewest:
+            raise ValueError(f"interpolate.max_nodes is {most}, but {fewest} are the fewest")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_objective(self) -> Self:
+        western = {task.name: task.western for task in self.tasks}
+        for name in self.select.rule().names():
+            if name in GROUPS and name in western and self.task_groups()[name] != [name]:
+                raise ValueError(f"{name!r} is a task and a group of others: rename the task")
+            if name in GROUPS:
+                if name != "all" and (name == "western") not in western.values():
+                    raise ValueError(f"select.objective names {name!r}, but no task is {name}")
+            elif name not in western:
+                known = [*western, *GROUPS]
+                near = did_you_mean(name, known) or f"known: {', '.join(known)}"
+                raise ValueError(f"select.objective names {name!r}, which is no task; {near}")
+        if self.select.metric != "mean":
+            other = [task.name for task in self.tasks if task.kind != "tagging"]
+            counted = self.objective_tasks()
+            if wrong := [name for name in other if name in counted]:
+                raise ValueError(
+                    f"select.metric is {self.select.metric}, which {wrong[0]!r} has not: "
+                    "take `mean`, or leave this task out"
+                )
+        return self
+
+    def task_groups(self) -> dict[str, list[str]]:
+        """Return the tasks of ``all``, ``western`` and ``non_western``."""
+        return {
+            "all": [task.name for task in self.tasks],
+            "western": [task.name for task in self.tasks if task.western],
+            "non_western": [task.name for task in self.tasks if not task.western],
+        }
+
+    def objective_tasks(self) -> list[str]:
+        """Return the tasks that the rule of choice looks at, in the recipe's order."""
+        groups, names = self.task_groups(), self.select.rule().names()
+        wanted = {task for name in names for task in groups.get(name, [name])}
+        return [task.name for task in self.tasks if task.name in wanted]
+
+    def scale_values(self) -> list[float] | None:
+        """Return the λ of a list or a range; ``None`` for ``auto``."""
+        if isinstance(self.scales, ScaleRange):
+            return self.scales.values()
+        return list(self.scales) if isinstance(self.scales, list) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_audio.files import staged_file, write_text
+from mergekit_audio.report.landscape_figure import interpolation_text, landscape_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +23,9 @@ METRIC_TITLES = {
     "r2": "R²",
 }
 PERCENT = 100.0
-TEST_COLOUR, VALID_COLOUR, BASE_COLOUR = "#0072B2", "#999999", "#333333"
+TEST_COLOUR, VALID_COLOUR, BASE_COLOUR = "#0072B2", "#777777", "#333333"
 AVERAGE_COLOUR, CHOSEN_COLOUR = "#009E73", "#D55E00"
+STYLES = ("-", "--", "-.", ":")
 SETTINGS = {
     "svg.hashsalt": "mergekit_audio",
     "svg.fonttype": "path",
@@ -86,7 +88,11 @@ def _defaults() -> dict[str, Any]:
 
 
 def _drawn(summary: Mapping[str, Any]) -> Figure:
-    return _scale_figure(summary) if summary.get("selection") else _model_figure(summary)
+    if not summary.get("selection"):
+        return _model_figure(summary)
+    if len((summary.get("space") or {}).get("axes", "λ")) > 1:
+        return landscape_figure(summary)
+    return _scale_figure(summary)
 
 
 def _scale_figure(summary: Mapping[str, Any]) -> Figure:
@@ -116,25 +122,38 @@ def _scale_figure(summary: Mapping[str, Any]) -> Figure:
     handles, labels = axes[0][0].get_legend_handles_labels()
     wide = min(len(columns), len(handles))
     figure.legend(handles, labels, loc="outside lower center", ncols=wide, frameon=False)
+    if told := interpolation_text(summary):
+        figure.suptitle(told, fontsize=8)
     return figure
 
 
 def _scale_panel(axes: Axes, summary: Mapping[str, Any], task: str | None, metric: str) -> None:
-    rows = summary["rows"]
-    curve = sorted(
-        (row for row in rows if row["scale"] is not None and row["in_grid"]),
-        key=lambda row: row["scale"],
+    """Draw validation against λ, what was scored on test, and the λ that can't be told apart."""
+    rows, selection = summary["rows"], summary["selection"]
+    for place, (name, curve) in enumerate(_curves(rows)):
+        scales = [row["scale"] for row in curve]
+        spreads = [_spread(summary, row, task, "valid", metric) for row in curve]
+        style = STYLES[place % len(STYLES)]
+        label = ", ".join(["validation (± std over seeds)", *name])
+        axes.plot(scales, [mean for mean, _ in spreads], style, color=VALID_COLOUR, label=label)
+        low = [mean - std for mean, std in spreads]
+        high = [mean + std for mean, std in spreads]
+        axes.fill_between(scales, low, high, color=VALID_COLOUR, alpha=0.2, linewidth=0)
+        direct = [i for i, row in enumerate(curve) if not row.get("interpolated")]
+        axes.plot(
+            [scales[i] for i in direct], [spreads[i][0] for i in direct], ".", color=VALID_COLOUR
+        )
+    tested = [row for row in rows if _on_curve(row) and "test" in row["averages"]]
+    spreads = [_spread(summary, row, task, "test", metric) for row in tested]
+    axes.errorbar(
+        [row["scale"] for row in tested],
+        [mean for mean, _ in spreads],
+        yerr=[std for _, std in spreads],
+        fmt="o",
+        color=TEST_COLOUR,
+        markersize=4,
+        label="test (± std over seeds)",
     )
-    scales = [row["scale"] for row in curve]
-    for split, colour, style in (("valid", VALID_COLOUR, ":"), ("test", TEST_COLOUR, "-")):
-        spreads = [_spread(summary, row, task, split, metric) for row in curve]
-        means = [mean for mean, _ in spreads]
-        label = "test (± std over seeds)" if split == "test" else "validation"
-        axes.plot(scales, means, style, color=colour, marker="o", markersize=3, label=label)
-        if split == "test":
-            low = [mean - std for mean, std in spreads]
-            high = [mean + std for mean, std in spreads]
-            axes.fill_between(scales, low, high, color=colour, alpha=0.2, linewidth=0)
     base = next(row for row in rows if row["kind"] == "base")
     level = _spread(summary, base, task, "test", metric)[0]
     axes.axhline(level, color=BASE_COLOUR, linestyle="--", linewidth=1, label="base, test")
@@ -142,11 +161,41 @@ def _scale_panel(axes: Axes, summary: Mapping[str, Any], task: str | None, metri
         if row["weight_average"]:
             mean = _spread(summary, row, task, "test", metric)[0]
             _mark_weight_average(axes, row, mean)
-    chosen = summary["selection"]["scale"]
+    chosen = selection["scale"]
     axes.axvline(
         chosen, color=CHOSEN_COLOUR, linewidth=1, alpha=0.7, label=f"chosen λ = {chosen:g}"
     )
+    _draw_band(axes, selection)
     axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+
+
+def _draw_band(axes: Axes, selection: Mapping[str, Any]) -> None:
+    band = selection.get("band")
+    for place, (low, high) in enumerate((band or {}).get("runs") or []):
+        label = (
+            f"not told apart from it ({PERCENT * band['confidence']:g} %)" if place == 0 else None
+        )
+        half = 0.004 * (selection["curve"][-1]["scale"] - selection["curve"][0]["scale"])
+        axes.axvspan(low - half, high + half, color=CHOSEN_COLOUR, alpha=0.12, lw=0, label=label)
+
+
+def _on_curve(row: Mapping[str, Any]) -> bool:
+    return row["scale"] is not None and bool(row["in_grid"])
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], list[Mapping[str, Any]]]]:
+    """Return a curve in rising λ for each variant of the method; the base is part of all."""
+    variants: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if _on_curve(row) and row["kind"] == "merge":
+            values = (row.get("parameters") or {}).items()
+            name = ", ".join(f"{key} = {value}" for key, value in values)
+            variants.setdefault(name, []).append(row)
+    shared = [row for row in rows if _on_curve(row) and row["kind"] != "merge"]
+    return [
+        ([name] if name else [], sorted([*shared, *own], key=lambda row: row["scale"]))
+        for name, own in (variants or {"": []}).items()
+    ]
 
 
 def _mark_weight_average(axes: Axes, row: Mapping[str, Any], mean: float) -> None:

@@ -88,14 +88,16 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     rows: Sequence[Mapping[str, Any]] = summary["rows"]
     shown = [(str(row["name"]), row) for row in rows if row["kind"] != "merge"]
     for row in rows:
+        at = f" ({_place(row)})" if row["scale"] is not None or row.get("parameters") else ""
         if row["weight_average"]:
-            at = "" if row["scale"] is None else f" (λ = {row['scale']:g})"
             shown.append((f"weight average{at}", row))
+        elif row.get("negation"):
+            shown.append((f"without {row['negation']}{at or f' ({_place(row)})'}", row))
     selection = summary.get("selection")
     if selection is not None:
         method = summary["method"]["name"].replace("_", " ")
         best = next(row for row in rows if row["name"] == selection["row"])
-        shown.append((f"{method} (λ = {selection['scale']:g})", best))
+        shown.append((f"{method} ({_place(best)})", best))
     return shown
 
 
@@ -138,6 +140,14 @@ def _task_notes(task: Mapping[str, Any]) -> list[str]:
             f"{task['name']}: {task['without_split']} tracks without a split are not used."
         )
     return notes
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Return where a row of a sweep lies: its λ, and the method's parameters that were swept."""
+    if row["scale"] is not None:
+        values = (row.get("parameters") or {}).items()
+        return f"λ = {row['scale']:g}" + "".join(f", {key} = {value}" for key, value in values)
+    return {"base": "λ = 0", "merge": row["name"]}.get(row["kind"], f"{row['name']} alone")
 
 
 def _at(row: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:

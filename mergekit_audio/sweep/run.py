@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from mergekit_audio import merge
 from mergekit_audio.audio.store import Store
 from mergekit_audio.files import require_free, staged_folder
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
-from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.notes import selection_notes, task_notes
-from mergekit_audio.probe.points import (
-    ModelRow,
-    PointRunner,
-    checkpoint_row,
-    model_key,
-    require_config,
-)
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.run import (
     RESULTS_NAME,
     differences_of,
@@ -35,13 +27,14 @@ from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.report.tables import table_rows
-from mergekit_audio.sweep.grid import weight_average_scale
+from mergekit_audio.sweep.band import indistinguishable, resampled_goals
+from mergekit_audio.sweep.landscape import Landscape
+from mergekit_audio.sweep.merges import Merges
 from mergekit_audio.sweep.planner import SweepPlan, plan
-from mergekit_audio.sweep.selection import select_scale
+from mergekit_audio.sweep.selection import choose, select_scale
+from mergekit_audio.sweep.spaces import Point, weight_average_scale
 from mergekit_audio.sweep.training import train_missing
 from mergekit_audio.weights.checkpoint import Checkpoint
-from mergekit_audio.weights.digest import content_digest, tensor_digest
-from mergekit_audio.weights.dtypes import from_torch
 
 BEST_NAME = "best"
 
@@ -61,7 +54,8 @@ def sweep(
 
     Corpora are prepared first, then models trained whose outputs are missing. Finished points are
     kept in ``<output>.work`` until the output is complete, so that the same call goes on where an
-    earlier one stopped.
+    earlier one stopped. The test split is scored for the base, the models, weight averaging and the
+    chosen λ alone; the chosen λ is always evaluated directly.
 
     Parameters
     ----------
@@ -84,10 +78,10 @@ def sweep(
     Raises
     ------
     InputError
-        The output exists, a model can't be opened or has another layout than the base, or a corpus
-        has no splits, tags or usable audio.
+        The output exists, a model can't be opened or has another layout than the base, a corpus
+        has no splits, tags or usable audio, or features of the base or a culture are not finite.
     RecipeError
-        A training recipe has faults.
+        A training recipe has faults, or an automatic range can't be found.
     """
     root = Path(root)
     target = root / recipe.output if output is None else Path(output)
@@ -98,29 +92,46 @@ def sweep(
         prepare_task(task, recipe.backbone, root, store, progress, workers) for task in recipe.tasks
     ]
     train_missing(list(planned.trainings), progress)
+    planned = planned.with_space()
+    assert planned.space is not None
     runner = PointRunner(
         tasks=tasks,
         seeds=recipe.seeds,
         backbone=recipe.backbone,
         ledger=Ledger(work_folder(target) / RESULTS_NAME),
         cache=store.root / "features",
-        total=planned.points,
+        total=planned.points or 0,
         progress=progress,
         workers=workers,
     )
     models = {name: Checkpoint.open(source, root=root) for name, source in planned.sources()}
-    rows = [runner.run(row) for row in _rows(planned, models, progress)]
-    selection = select_scale(rows, recipe.select, [task.name for task in recipe.tasks])
+    merges = Merges(planned, planned.space, models["base"], progress)
+    landscape = Landscape(recipe, planned.space, models, merges, runner)
+    landscape.run()
+    selection = _selection(landscape)
+    rows = landscape.ordered_rows()
     summary = {
         "kind": recipe.kind,
         "seeds": list(recipe.seeds),
         "method": recipe.method.model_dump(mode="json"),
         "cultures": [{"name": each.name, "weight": each.weight} for each in recipe.cultures],
+        "space": {"kind": planned.space.kind, "axes": list(planned.space.axes)},
         "weight_average_scale": weight_average_scale(recipe),
-        "notes": [*planned.notes(), *task_notes(tasks), *selection_notes(rows, tasks)],
+        "notes": [
+            *planned.notes(),
+            *landscape.notes(),
+            *task_notes(tasks),
+            *selection_notes(_tested(rows), tasks),
+        ],
         "tasks": [task.facts() for task in tasks],
         "rows": rows,
         "reference": "base",
+        "interpolation": [
+            each.as_dict(recipe.interpolate.tolerance)
+            for each in landscape.interpolations.values()
+            if recipe.interpolate is not None
+        ],
+        "diverged": landscape.diverged,
         "selection": selection,
     }
     shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
@@ -128,11 +139,15 @@ def sweep(
     summary["leakage"] = leakage_of(
         tasks, [(name, each.folder) for name, each in models.items()], inputs, root, progress
     )
+    lines = landscape.ordered_lines()
+    runner.lines = [line for line in lines if "test" in line]
     summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner.lines, summary, runner.scores)
+        write_results(staging, lines, summary)
+        runner.scores.export(staging, runner.lines)
         if recipe.write_best:
-            _write_best(planned, selection["scale"], staging, progress, command)
+            best = next(row for row in rows if row["name"] == selection["row"])
+            _write_best(planned, landscape.point_of(best), staging, progress, command)
         lock = make_lock(
             staging,
             target=target,
@@ -147,74 +162,52 @@ def sweep(
     return lock
 
 
-def state_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """Return what ``Checkpoint.digest`` of these tensors would be, so that λ = 0 has the base's."""
-    digests: dict[str, str] = {}
-    for name, tensor in state.items():
-        bits, dtype = from_torch(tensor)
-        digests[name] = tensor_digest(name, dtype, bits)
-    return content_digest(digests)
-
-
-def _rows(
-    planned: SweepPlan, models: Mapping[str, Checkpoint], progress: Progress
-) -> Iterator[ModelRow]:
-    """Yield the rows one by one, so that one merge at a time is in memory."""
-    recipe = planned.recipe
-    base = checkpoint_row("base", "base", models["base"], recipe.backbone, scale=0.0, in_grid=True)
-    yield base
-    for culture in recipe.cultures:
-        yield checkpoint_row(culture.name, "culture", models[culture.name], recipe.backbone)
-    for compared in recipe.compare:
-        yield checkpoint_row(compared.name, "compare", models[compared.name], recipe.backbone)
-    if planned.has_extra_average:
-        averaging = planned.merge(scale=1.0, output=recipe.output, average=True)
-        state = merge.apply_delta(averaging, merge.compute_delta(averaging, progress), 1.0)
-        yield _merge_row(planned, models["base"], state, name="weight average", weight_average=True)
-    merging = planned.merge(scale=1.0, output=recipe.output)
-    delta = merge.compute_delta(merging, progress)
-    for point in planned.grid:
-        if point.scale:
-            state = merge.apply_delta(merging, delta, point.scale)
-            yield _merge_row(
-                planned,
-                models["base"],
-                state,
-                name=point.name,
-                scale=point.scale,
-                weight_average=point.weight_average,
-                in_grid=True,
-            )
-
-
-def _merge_row(
-    planned: SweepPlan,
-    base: Checkpoint,
-    state: dict[str, torch.Tensor],
-    *,
-    name: str,
-    scale: float | None = None,
-    weight_average: bool = False,
-    in_grid: bool = False,
-) -> ModelRow:
-    config = require_config(base)
-    digest = state_digest(state)
-    return ModelRow(
-        name=name,
-        kind="merge",
-        digest=digest,
-        key=model_key(digest, config),
-        encoder=FrozenEncoder.of_state(state, config, planned.recipe.backbone),
-        scale=scale,
-        weight_average=weight_average,
-        in_grid=in_grid,
+def _selection(landscape: Landscape) -> dict[str, Any]:
+    """Choose on validation, find the band, score the choice directly and on test, and say so."""
+    recipe, runner = landscape.recipe, landscape.runner
+    tasks, groups = [task.name for task in recipe.tasks], recipe.task_groups()
+    rows = landscape.ordered_rows()
+    name = choose(rows, recipe.select, tasks, groups)
+    seen = select_scale(rows, recipe.select, tasks, groups, chosen=name)
+    band = None
+    if recipe.select.resamples:
+        kept = [
+            point["row"] for point in seen["curve"] if not point["broken"] or point["row"] == name
+        ]
+        counted = recipe.objective_tasks()
+        goals = resampled_goals(
+            runner.scores,
+            [line for line in landscape.ordered_lines() if line["model"] in kept],
+            [task for task in runner.tasks if task.task.name in counted],
+            recipe.select.rule().goal,
+            groups,
+            metric=recipe.select.metric,
+            resamples=recipe.select.resamples,
+            seed=recipe.seed,
+        )
+        band = indistinguishable(goals, name, recipe.select.confidence)
+    earlier = landscape.finish(name)
+    selection = select_scale(
+        landscape.ordered_rows(), recipe.select, tasks, groups, chosen=name, band=band
     )
+    if earlier is not None and earlier["interpolated"]:
+        before = next(point for point in seen["curve"] if point["row"] == name)
+        after = next(point for point in selection["curve"] if point["row"] == name)
+        selection["reevaluated"] = {
+            "interpolated": before["valid"]["mean"],
+            "direct": after["valid"]["mean"],
+        }
+    return selection
+
+
+def _tested(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if all("test" in held for held in row["scores"].values())]
 
 
 def _write_best(
-    planned: SweepPlan, scale: float, staging: Path, progress: Progress, command: str
+    planned: SweepPlan, point: Point, staging: Path, progress: Progress, command: str
 ) -> None:
-    best = planned.merge(scale=scale, output=f"{planned.recipe.output}/{BEST_NAME}")
+    best = planned.merge(point, output=f"{planned.recipe.output}/{BEST_NAME}")
     merge.run(best, output=staging / BEST_NAME, progress=progress, command=command)
 
 

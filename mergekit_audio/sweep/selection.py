@@ -7,21 +7,68 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergekit_audio.probe.summary import average
+from mergekit_audio.probe.summary import spread
+from mergekit_audio.recipe.objective import Constraint, Objective
 from mergekit_audio.recipe.sweep import Select
+from mergekit_audio.sweep.band import runs_of
 
 CONFIDENCE = 0.95
 SPLITS = ("valid", "test")
+POINTS = 100.0
+Row = Mapping[str, Any]
+
+
+def choose(
+    rows: Sequence[Row],
+    select: Select,
+    tasks: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """Return the name of the row that the rule chooses on validation.
+
+    Of the rows that keep all constraints the one with the highest goal, in the mean over seeds; of
+    equals the one nearest to the base (smallest Σ|λ|). Where none keeps them, the one that breaks
+    them least. A task's score is one metric, or the mean of its metrics.
+
+    Parameters
+    ----------
+    rows
+        Rows of the summary; those with ``in_grid`` are chosen from.
+    select
+        The recipe's rule.
+    tasks
+        All tasks' names.
+    groups
+        The tasks of ``all``, ``western``, ``non_western``.
+    """
+    rule, known = select.rule(), {"all": list(tasks), **(groups or {})}
+    candidates = [row for row in rows if row["in_grid"]]
+    base = _task_means(next(row for row in candidates if _is_base(row)), select)
+
+    def worst_to_best(row: Row) -> tuple[Any, ...]:
+        scores = _task_means(row, select)
+        broken = math.fsum(max(0.0, -each) for each in _excesses(rule, scores, base, known))
+        scales = _scales(row)
+        away = math.fsum(abs(scale) for scale in scales)
+        return broken, -_goal(rule, row, select, known, "valid")["mean"], away, scales
+
+    return str(min(candidates, key=worst_to_best)["name"])
 
 
 def select_scale(
-    rows: Sequence[Mapping[str, Any]], select: Select, tasks: Sequence[str]
+    rows: Sequence[Row],
+    select: Select,
+    tasks: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    *,
+    chosen: str | None = None,
+    band: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the chosen λ, the λ curve, and the margins over base, ends, neighbours and average.
 
-    The λ with the highest validation mean over seeds is chosen (of equals the one nearest to 0).
-    ``inside_maximum`` says whether it is neither the smallest nor the largest of the grid. A margin
-    is the paired difference, seed by seed, of the chosen λ's score minus the other's.
+    With one λ, ``inside_maximum`` says whether the chosen one is neither the smallest nor the
+    largest of its curve; with several it is null. A margin is the paired difference, seed by seed,
+    of the chosen λ's goal minus the other's, on the splits that both were scored on.
 
     Parameters
     ----------
@@ -30,55 +77,62 @@ def select_scale(
     select
         The recipe's rule.
     tasks
-        All tasks' names; the rule's own tasks count where it names some.
+        All tasks' names.
+    groups
+        The tasks of ``all``, ``western``, ``non_western``.
+    chosen
+        The row that was chosen; ``None`` chooses one.
+    band
+        What ``indistinguishable`` returned, by the row's name.
     """
-    names = list(select.tasks or tasks)
-    metrics = None if select.metric == "mean" else [select.metric]
-
-    def scores(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {split: average(row["scores"], names, metrics, split) for split in SPLITS}
-
-    curve = sorted((row for row in rows if row["in_grid"]), key=lambda row: row["scale"])
-    values = [scores(row) for row in curve]
-    chosen = min(
-        range(len(curve)),
-        key=lambda i: (-values[i]["valid"]["mean"], abs(curve[i]["scale"]), curve[i]["scale"]),
-    )
-    others: dict[str, Mapping[str, Any]] = {
-        "base": next(row for row in curve if row["scale"] == 0),
-        "lowest": curve[0],
-        "highest": curve[-1],
-    }
-    if chosen > 0:
-        others["lower_neighbour"] = curve[chosen - 1]
-    if chosen < len(curve) - 1:
-        others["upper_neighbour"] = curve[chosen + 1]
-    averages = [row for row in rows if row["weight_average"]]
-    if averages:
-        others["weight_average"] = averages[0]
-    return {
-        "scale": curve[chosen]["scale"],
-        "row": curve[chosen]["name"],
+    rule, known = select.rule(), {"all": list(tasks), **(groups or {})}
+    name = choose(rows, select, tasks, groups) if chosen is None else chosen
+    best = next(row for row in rows if row["name"] == name and row["in_grid"])
+    points = sorted((row for row in rows if row["in_grid"]), key=_place)
+    base = next(row for row in points if _is_base(row))
+    base_scores = _task_means(base, select)
+    curve = [_point(row, rule, select, known, base_scores) for row in points]
+    for point in curve:
+        if band is not None and point["row"] in band:
+            point |= band[point["row"]]
+    own = [row for row in points if _is_base(row) or _parameters(row) == _parameters(best)]
+    if _is_base(best):
+        first = next((row for row in points if not _is_base(row)), best)
+        own = [row for row in points if _is_base(row) or _parameters(row) == _parameters(first)]
+    names = [row["name"] for row in own]
+    place = names.index(name)
+    one = best["scale"] is not None
+    found = {
+        "scale": best["scale"],
+        "scales": best.get("scales"),
+        "parameters": _parameters(best),
+        "row": name,
         "metric": select.metric,
+        "objective": select.objective,
         "split": "valid",
-        "tasks": names,
-        "inside_maximum": 0 < chosen < len(curve) - 1,
-        "curve": [
-            {"scale": row["scale"], **value} for row, value in zip(curve, values, strict=True)
-        ],
+        "tasks": list(dict.fromkeys(t for n in rule.names() for t in known.get(n, [n]))),
+        "inside_maximum": 0 < place < len(own) - 1 if one else None,
+        "broken": next(point for point in curve if point["row"] == name)["broken"],
+        "curve": curve,
         "margins": {
-            name: {
+            other: {
+                "row": row["name"],
                 "scale": row["scale"],
                 **{
                     split: paired_difference(
-                        values[chosen][split]["seeds"], scores(row)[split]["seeds"]
+                        _goal(rule, best, select, known, split)["seeds"],
+                        _goal(rule, row, select, known, split)["seeds"],
                     )
                     for split in SPLITS
+                    if _has(row, split) and _has(best, split)
                 },
             }
-            for name, row in sorted(others.items())
+            for other, row in sorted(_others(rows, own, place, base, one=one).items())
         },
     }
+    if band is not None:
+        found["band"] = _band(curve, names, select, one=one)
+    return found
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
@@ -108,3 +162,128 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[st
         half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * std / math.sqrt(count)
         found |= {"std": std, "low": mean - half, "high": mean + half}
     return found
+
+
+def _point(
+    row: Row,
+    rule: Objective,
+    select: Select,
+    groups: Mapping[str, Sequence[str]],
+    base: Mapping[str, float],
+) -> dict[str, Any]:
+    excesses = _excesses(rule, _task_means(row, select), base, groups)
+    return {
+        "scale": row["scale"],
+        "scales": row.get("scales"),
+        "parameters": _parameters(row),
+        "row": row["name"],
+        "interpolated": bool(row.get("interpolated")),
+        "broken": [
+            {"constraint": _text(each), "points": -excess}
+            for each, excess in zip(rule.constraints, excesses, strict=True)
+            if excess < 0
+        ],
+        **{split: _goal(rule, row, select, groups, split) for split in SPLITS if _has(row, split)},
+    }
+
+
+def _others(
+    rows: Sequence[Row], curve: Sequence[Row], place: int, base: Row, *, one: bool
+) -> dict[str, Row]:
+    others = {"base": base}
+    if one:
+        others |= {"lowest": curve[0], "highest": curve[-1]}
+        if place > 0:
+            others["lower_neighbour"] = curve[place - 1]
+        if place < len(curve) - 1:
+            others["upper_neighbour"] = curve[place + 1]
+    averages = [row for row in rows if row["weight_average"]]
+    if averages:
+        same = [row for row in averages if _parameters(row) == _parameters(curve[place])]
+        others["weight_average"] = (same or averages)[0]
+    return others
+
+
+def _band(
+    curve: Sequence[dict[str, Any]], names: Sequence[str], select: Select, *, one: bool
+) -> dict[str, Any]:
+    own = [point for point in curve if point["row"] in names and "in_band" in point]
+    members = [point for point in curve if point.get("in_band")]
+    return {
+        "confidence": select.confidence,
+        "resamples": select.resamples,
+        "members": [point["row"] for point in members],
+        "of": len(curve),
+        "runs": runs_of(own) if one else None,
+    }
+
+
+def _goal(
+    rule: Objective, row: Row, select: Select, groups: Mapping[str, Sequence[str]], split: str
+) -> dict[str, Any]:
+    """Return the goal's spread over seeds, from 0 to 1."""
+    of_tasks = {task: _task_seeds(row, task, select, split) for task in row["scores"]}
+    seeds = len(next(iter(of_tasks.values())))
+    return spread(
+        [
+            rule.goal.value({task: values[seed] for task, values in of_tasks.items()}, groups)
+            for seed in range(seeds)
+        ]
+    )
+
+
+def _excesses(
+    rule: Objective,
+    scores: Mapping[str, float],
+    base: Mapping[str, float],
+    groups: Mapping[str, Sequence[str]],
+) -> list[float]:
+    """Return by how many points each constraint is kept; rounding breaks none."""
+    found = [each.excess(scores, base, groups) for each in rule.constraints]
+    return [0.0 if abs(each) < 1e-9 else each for each in found]
+
+
+def _task_means(row: Row, select: Select) -> dict[str, float]:
+    """Return each task's validation score in points: times 100, mean over seeds."""
+    return {
+        task: POINTS * statistics.fmean(_task_seeds(row, task, select, "valid"))
+        for task in row["scores"]
+    }
+
+
+def _task_seeds(row: Row, task: str, select: Select, split: str) -> list[float]:
+    held = row["scores"][task][split]
+    metrics = [select.metric] if select.metric in held else list(held)
+    columns = [held[metric]["seeds"] for metric in metrics]
+    return [statistics.fmean(of_one_seed) for of_one_seed in zip(*columns, strict=True)]
+
+
+def _has(row: Row, split: str) -> bool:
+    return all(split in held for held in row["scores"].values())
+
+
+def _scales(row: Row) -> tuple[float, ...]:
+    named = row.get("scales")
+    return tuple(named.values()) if named else (row["scale"],)
+
+
+def _parameters(row: Row) -> dict[str, Any]:
+    return dict(row.get("parameters") or {})
+
+
+def _is_base(row: Row) -> bool:
+    return row["kind"] == "base"
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Rising λ, one variant of the method after the other; the base first of all at 0."""
+    return (*_scales(row), str(sorted(_parameters(row).items())))
+
+
+def _text(constraint: Constraint) -> str:
+    term = constraint.term
+    shown = f"{term.function}({', '.join(term.names)})"
+    bound = f"{constraint.points:g}"
+    if constraint.of_base:
+        bound = f"base {'-' if constraint.points < 0 else '+'} {abs(constraint.points):g}"
+    return f"{shown} {'>=' if constraint.at_least else '<='} {bound}"

@@ -25,7 +25,7 @@ from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe
 from mergekit_audio.recipe.merge import MergeRecipe
-from mergekit_audio.sweep.run import state_digest
+from mergekit_audio.sweep.merges import state_digest
 from mergekit_audio.weights.keys import canonical_name
 
 SOUP_NAME = "logs/soup.json"

@@ -64,10 +64,13 @@ def test_the_curve_is_the_summarys():
     axes = figure.axes
     assert [panel.get_title() for panel in axes[:3]] == ["makam", "western", "average of tasks"]
     lines = {line.get_label(): line for line in axes[0].get_lines()}
-    assert lines["test (± std over seeds)"].get_xdata().tolist() == [0.0, 0.25, 0.5, 1.0]
-    assert lines["test (± std over seeds)"].get_ydata().tolist() == pytest.approx(
-        [62.0, 72.0, 68.0, 57.0]
+    assert lines["validation (± std over seeds)"].get_xdata().tolist() == [0.0, 0.25, 0.5, 1.0]
+    assert lines["validation (± std over seeds)"].get_ydata().tolist() == pytest.approx(
+        [64.0, 74.0, 70.0, 59.0]
     )
+    (tested,) = axes[0].containers
+    assert tested[0].get_xdata().tolist() == [0.0, 0.25, 0.5, 1.0]
+    assert tested[0].get_ydata().tolist() == pytest.approx([62.0, 72.0, 68.0, 57.0])
     assert list(lines["base, test"].get_ydata()) == pytest.approx([62.0, 62.0])
     assert list(lines["weight average, λ = 0.5"].get_ydata()) == pytest.approx([68.0])
     assert list(lines["chosen λ = 0.25"].get_xdata()) == [0.25, 0.25]

@@ -12,8 +12,8 @@ from mergekit_audio import merge
 from mergekit_audio.errors import InputError, LayoutError, RecipeError
 from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.sweep import grid, plan, planner, run, sweep
-from mergekit_audio.sweep.run import state_digest
+from mergekit_audio.sweep import plan, spaces, sweep
+from mergekit_audio.sweep.merges import state_digest
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 
@@ -58,14 +58,14 @@ def test_the_rows_of_the_table_are_compared_with_the_base(world):
 
 
 def test_scale_zero_is_the_base_bit_for_bit(world):
-    planned = plan(sweep_recipe(world), world).merge(scale=1.0, output="unused")
+    planned = plan(sweep_recipe(world), world).merge(spaces.Point((1.0,)))
     state = merge.apply_delta(planned, merge.compute_delta(planned), 0.0)
     assert state_digest(state) == Checkpoint.open("models/base", root=world).digest()
     half = merge.apply_delta(planned, merge.compute_delta(planned), 0.5)
-    merge.run(plan(sweep_recipe(world), world).merge(scale=0.5, output="half"))
+    merge.run(plan(sweep_recipe(world), world).merge(spaces.Point((0.5,)), output="half"))
     written = Checkpoint.open("half", root=world)
     assert state_digest(half) == written.digest()
-    merge.run(plan(sweep_recipe(world), world).merge(scale=0.0, output="none"))
+    merge.run(plan(sweep_recipe(world), world).merge(spaces.Point((0.0,)), output="none"))
     assert Checkpoint.open("none", root=world).digest() == state_digest(state)
 
 
@@ -151,14 +151,13 @@ def test_taking_a_culture_away_has_no_average(world):
         world, cultures=[{"name": "makam", "model": "models/makam", "weight": -1.0}], scales=[0.5]
     )
     planned = plan(changed, world)
-    assert [point.scale for point in planned.grid] == [0.0, 0.5]
+    assert [point.scale for point in planned.space.points] == [0.5]
     assert not planned.has_extra_average
 
 
-def test_a_method_that_never_averages_gets_weight_averaging_as_a_row(world, monkeypatch):
-    for module in (grid, planner, run):
-        monkeypatch.setattr(module, "weight_average_scale", lambda recipe: None)
-    recipe = sweep_recipe(world, scales=[0.25], output="unaveraged")
+def test_a_method_that_never_averages_gets_weight_averaging_as_a_row(world):
+    ties = {"name": "ties", "density": 0.5}
+    recipe = sweep_recipe(world, scales=[0.25], method=ties, output="unaveraged")
     sweep(recipe, world)
     rows = summary_of(world / "unaveraged")["rows"]
     assert [row["name"] for row in rows] == [
@@ -186,7 +185,7 @@ def test_a_method_that_never_averages_gets_weight_averaging_as_a_row(world, monk
 )
 def test_the_grid_has_base_and_average(tmp_path, changes, scales, averaging):
     recipe = sweep_recipe(tmp_path, **changes)
-    points = grid.scale_grid(recipe)
+    points = spaces.scale_grid(recipe)
     assert [point.scale for point in points] == scales
     assert [point.scale for point in points if point.weight_average] == [averaging]
 

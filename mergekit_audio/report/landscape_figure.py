@@ -1,0 +1,68 @@
+"""Draw a sweep of several λ: the goal of the choice against each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINT_COLOUR, BAND_COLOUR, CHOSEN_COLOUR = "#BBBBBB", "#E69F00", "#D55E00"
+BASE_COLOUR, AVERAGE_COLOUR = "#333333", "#009E73"
+PERCENT = 100.0
+
+
+def landscape_figure(summary: Mapping[str, Any]) -> Figure:
+    """Return one panel for each λ, with every point's goal on validation.
+
+    Each point is a merge; where several λ change at once, points above each other differ in the
+    other λ. The band's points, the chosen one, the base and weight averaging are marked.
+    """
+    from matplotlib.figure import Figure
+
+    names, selection = summary["space"]["axes"], summary["selection"]
+    averages = {row["name"] for row in summary["rows"] if row["weight_average"]}
+    figure = Figure(figsize=(2.4 * len(names) + 0.6, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    kinds = (
+        ("points", POINT_COLOUR, ".", lambda point: True),
+        ("not told apart from it", BAND_COLOUR, ".", lambda point: bool(point.get("in_band"))),
+        ("weight average", AVERAGE_COLOUR, "D", lambda point: point["row"] in averages),
+        ("base", BASE_COLOUR, "s", lambda point: point["row"] == "base"),
+        ("chosen", CHOSEN_COLOUR, "*", lambda point: point["row"] == selection["row"]),
+    )
+    for panel, axis in zip(panels, names, strict=True):
+        for label, colour, marker, belongs in kinds:
+            points = [point for point in selection["curve"] if belongs(point)]
+            if points:
+                panel.plot(
+                    [point["scales"][axis] for point in points],
+                    [point["valid"]["mean"] * PERCENT for point in points],
+                    marker,
+                    color=colour,
+                    label=label,
+                    markersize=10 if marker == "*" else 5,
+                )
+        panel.set_xlabel(f"λ of {axis}")
+        panel.grid(alpha=0.3, linewidth=0.5)
+    panels[0].set_ylabel("goal on validation (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    if told := interpolation_text(summary):
+        figure.suptitle(told, fontsize=8)
+    return figure
+
+
+def interpolation_text(summary: Mapping[str, Any]) -> str:
+    """Return from how many λ features were interpolated, and how far off they were; else ""."""
+    parts = []
+    for found in summary.get("interpolation") or []:
+        last = found["tests"][-1]["tasks"].values()
+        mean, largest = max(each["mean"] for each in last), max(each["max"] for each in last)
+        said = "interpolated" if found["accepted"] else "not interpolated"
+        parts.append(
+            f"{said} between {len(found['nodes'])} λ: error at unseen λ {mean:.1e} of the shift on "
+            f"average, {largest:.1e} at most (tolerance {found['tolerance']:g})"
+        )
+    return "\n".join(parts)

@@ -1,0 +1,275 @@
+"""Features at any λ from a few λ where they were extracted, with the error at unseen λ.
+
+Mean-pooled hidden states are smooth in λ. Nodes are nested by the polynomial's degree: each node
+first tests the interpolation between the earlier ones, and joins it afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mergekit_audio.errors import NotFiniteError
+from mergekit_audio.probe.features import Features
+from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.recipe.spaces import Interpolate
+from mergekit_audio.sweep.interpolated import held_out_error, interpolated, interpolated_key
+from mergekit_audio.sweep.interpolation import Box, Interpolant, basis_size, leja_nodes
+from mergekit_audio.sweep.spaces import Point, Space, most_nodes
+
+MOST_SHRINKS = 12
+Scales = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A λ where features were extracted: its row's key, and its features by task."""
+
+    digest: str
+    key: str
+    features: Mapping[str, Features]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """What was found for one variant of the method.
+
+    Parameters
+    ----------
+    variant
+        Which.
+    box
+        Where λ were interpolated; smaller than the space's where merges diverge.
+    nodes
+        The λ where features were extracted, in their order, with their features.
+    degree
+        The polynomial's total degree.
+    accepted
+        Whether the last tests are below the tolerance.
+    tests
+        For each node after the first: ``scales``, ``degree`` of the interpolation that it tested,
+        ``nodes`` before it, ``tasks`` with the ``mean`` and ``max`` error of each.
+    notes
+        What a reader must know.
+    """
+
+    variant: int
+    box: Box
+    nodes: Mapping[Scales, Node]
+    degree: int
+    accepted: bool
+    tests: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+    def features(self, scales: Scales, task: str) -> Features:
+        """Return the features of a task at λ: those of a node, or interpolated ones, float32."""
+        if scales in self.nodes:
+            return self.nodes[scales].features[task]
+        return interpolated(
+            [node.features[task] for node in self.nodes.values()], self._weights(scales)
+        )
+
+    def key(self, scales: Scales) -> str:
+        """Return what interpolated features depend on: the nodes' keys and their weights."""
+        keys = [node.key for node in self.nodes.values()]
+        return interpolated_key(keys, self._weights(scales))
+
+    def as_dict(self, tolerance: float) -> dict[str, Any]:
+        """Return plain values for the summary."""
+        return {
+            "variant": self.variant,
+            "low": list(self.box.low),
+            "high": list(self.box.high),
+            "nodes": [list(scales) for scales in self.nodes],
+            "degree": self.degree,
+            "tolerance": tolerance,
+            "accepted": self.accepted,
+            "tests": [dict(test) for test in self.tests],
+            "notes": list(self.notes),
+        }
+
+    def _weights(self, scales: Scales) -> list[float]:
+        """Return each node's weight, rounded to 12 digits: what the key says is what is used."""
+        weights = self._interpolant.weights(np.array([scales]))[0]
+        return [float(f"{weight:.12g}") for weight in weights]
+
+    @functools.cached_property
+    def _interpolant(self) -> Interpolant:
+        return Interpolant(self.box, np.array(list(self.nodes)), self.degree)
+
+
+@dataclass
+class NodeFinder:
+    """Extracts features at nodes until the interpolation between them is accurate.
+
+    Parameters
+    ----------
+    runner
+        Extracts, with its cache.
+    space
+        The λ.
+    settings
+        Tolerance and the most nodes.
+    base
+        The row of λ = 0.
+    row
+        Returns a point's row.
+    """
+
+    runner: PointRunner
+    space: Space
+    settings: Interpolate
+    base: ModelRow
+    row: Callable[[Point], ModelRow]
+    _known: dict[tuple[int, Scales], Node] = field(default_factory=dict)
+
+    def find(self, variant: int) -> Interpolation:
+        """Return the interpolation of one variant of the method.
+
+        A node with features that are not finite halves the box toward 0, and the search starts
+        again with the nodes that are there.
+
+        Raises
+        ------
+        NotFiniteError
+            Features of the base are not finite, or those of all nodes near it.
+        """
+        box, notes = self.space.box, []
+        for _ in range(MOST_SHRINKS):
+            try:
+                return self._search(variant, box, notes)
+            except _Diverging as diverging:
+                smaller = _shrunk(box, diverging.scales)
+                notes.append(
+                    f"{self._named(diverging.scales, variant)}: features are not finite "
+                    f"({diverging.error.message}); λ is searched {_range(smaller)} instead of "
+                    f"{_range(box)}."
+                )
+                box = smaller
+                last = diverging.error
+        raise last
+
+    def _search(self, variant: int, box: Box, notes: list[str]) -> Interpolation:
+        directions = len(box.low)
+        most = most_nodes(self.settings, directions)
+        degree = max(d for d in range(most) if math.comb(directions + d, d) <= most)
+        nodes: dict[Scales, Node] = {}
+        tests: list[dict[str, Any]] = []
+        accepted, reached = False, 0
+        wanted = self._nodes(variant, box, degree)
+        for reached in range(degree + 1):
+            new = wanted[len(nodes) : basis_size(directions, reached)]
+            found = {scales: self._node(scales, variant) for scales in new}
+            if reached > 0:
+                tests += self._tested(variant, box, nodes, found, reached - 1)
+            nodes.update(found)
+            if accepted := self._is_accurate(tests, len(new)):
+                break
+        worst = max(mean for test in tests[-max(2, len(new)) :] for mean in _means(test))
+        if accepted:
+            notes = [
+                *notes,
+                f"Features between {len(nodes)} extracted λ are interpolated: at unseen λ they were"
+                f" off by up to {worst:.2g} of their shift from the base (mean of a task).",
+            ]
+        else:
+            notes = [
+                *notes,
+                f"The interpolation between {len(nodes)} λ misses the tolerance: at an unseen λ "
+                f"the error is {worst:.2g} of the shift from the base, allowed are "
+                f"{self.settings.tolerance:g}. The recipe's λ are evaluated directly instead.",
+            ]
+        return Interpolation(variant, box, nodes, reached, accepted, tests, notes)
+
+    def _nodes(self, variant: int, box: Box, degree: int) -> list[Scales]:
+        """Return nested nodes; the base and marked points are taken where they fit."""
+        marked = [
+            point.scales
+            for point in self.space.points
+            if point.variant == variant and point.is_marked
+        ]
+        known = [scales for place, scales in self._known if place == variant]
+        first = [(0.0,) * len(box.low), *known, *self.space.singles.values(), *marked]
+        found = leja_nodes(box, degree, first=list(dict.fromkeys(first)))
+        return [tuple(map(float, row)) for row in found]
+
+    def _node(self, scales: Scales, variant: int) -> Node:
+        key = (variant if any(scales) else 0, scales)
+        if key not in self._known:
+            row = self.base if not any(scales) else self.row(Point(scales, variant))
+            build = functools.lru_cache(maxsize=1)(row.encoder.build)
+            try:
+                features = {
+                    task.task.name: self.runner.features(row, task, build)
+                    for task in self.runner.tasks
+                }
+            except NotFiniteError as error:
+                if not any(scales):
+                    raise
+                raise _Diverging(scales, error) from error
+            self._known[key] = Node(row.digest, row.key, features)
+        return self._known[key]
+
+    def _tested(
+        self,
+        variant: int,
+        box: Box,
+        nodes: Mapping[Scales, Node],
+        found: Mapping[Scales, Node],
+        degree: int,
+    ) -> Iterator[dict[str, Any]]:
+        earlier = Interpolation(variant, box, dict(nodes), degree, False, ())
+        origin = self._node((0.0,) * len(box.low), variant)
+        for scales, node in found.items():
+            yield {
+                "scales": list(scales),
+                "degree": degree,
+                "nodes": len(nodes),
+                "tasks": {
+                    name: held_out_error(
+                        earlier.features(scales, name), features, origin.features[name]
+                    )
+                    for name, features in node.features.items()
+                },
+            }
+
+    def _is_accurate(self, tests: Sequence[Mapping[str, Any]], new: int) -> bool:
+        """Whether the last two tests at least, and all of the last degree, are below."""
+        last = tests[-max(2, new) :]
+        return len(last) >= 2 and all(
+            mean <= self.settings.tolerance for test in last for mean in _means(test)
+        )
+
+    def _named(self, scales: Scales, variant: int) -> str:
+        return self.space.name(Point(scales, variant))
+
+
+class _Diverging(Exception):  # noqa: N818 - caught here, never shown
+    """A node's features are not finite."""
+
+    def __init__(self, scales: Scales, error: NotFiniteError) -> None:
+        super().__init__(scales)
+        self.scales, self.error = scales, error
+
+
+def _means(test: Mapping[str, Any]) -> list[float]:
+    return [errors["mean"] for errors in test["tasks"].values()]
+
+
+def _shrunk(box: Box, failed: Scales) -> Box:
+    """Return the box whose ends on the failed node's side are half as far from 0."""
+    low = [end / 2 if value < 0 else end for end, value in zip(box.low, failed, strict=True)]
+    high = [end / 2 if value > 0 else end for end, value in zip(box.high, failed, strict=True)]
+    return Box(tuple(low), tuple(high))
+
+
+def _range(box: Box) -> str:
+    ends = zip(box.low, box.high, strict=True)
+    if len(set(zip(box.low, box.high, strict=True))) == 1:
+        return f"from {box.low[0]:g} to {box.high[0]:g}"
+    return "from " + ", ".join(f"{low:g} to {high:g}" for low, high in ends)
