@@ -120,9 +120,7 @@ class ForgettingProbe:
         finally:
             model.train(was_training)
 
-    def objective(
-        self, model: PretrainModel, batch: ProbeBatch, device: torch.device
-    ) -> Objective:
+    def objective(self, model: PretrainModel, batch: ProbeBatch, device: torch.device) -> Objective:
         """Return the parts of a batch's loss, with gradients where they are on."""
         wave, mask = batch.wave.to(device), batch.mask.to(device)
         targets = {name: codes.to(device) for name, codes in batch.codes.items()}
