@@ -72,7 +72,7 @@ class ProbeHead(nn.Module):
         """Return the weighted sum of layers ``[B, D]``; of one layer the features themselves."""
         if self.layer_scores is None:
             return features
-        return torch.einsum("bld,l->bd", features, self.layer_scores.softmax(0))
+        return torch.matmul(self.layer_scores.softmax(0), features)
 
     def dropout_mask(self, hidden: torch.Tensor, dropout: torch.Generator) -> torch.Tensor:
         """Return ``1 / keep`` for units that are kept and 0 for the others, shaped as ``hidden``.

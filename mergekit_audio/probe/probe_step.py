@@ -82,7 +82,8 @@ class ProbeStep:
         torch.mm(errors.T, inputs, out=gradients["hidden_weight"])
         torch.sum(errors, dim=0, out=gradients["hidden_bias"])
         if head.layer_scores is not None:
-            of_layers = torch.einsum("bd,bld->l", errors @ head.hidden_weight, features)
+            of_mixture = (errors @ head.hidden_weight).unsqueeze(2)
+            of_layers = torch.bmm(features, of_mixture).sum(dim=0).squeeze(1)
             shares = head.layer_scores.softmax(0)
             gradients["layer_scores"].copy_(shares * (of_layers - shares @ of_layers))
         return loss.item()
