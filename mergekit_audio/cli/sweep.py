@@ -23,6 +23,12 @@ def _plan_sweep(loaded: LoadedRecipe) -> Any:
     return engine.plan(loaded.recipe, loaded.root)
 
 
+def _describe_sweep(plan: Any) -> dict[str, Any]:
+    from mergekit_audio.sweep.estimate import estimate
+
+    return {**plan.as_dict(), "estimate": estimate(plan)}
+
+
 def _run_sweep(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
     from mergekit_audio import sweep as engine
     from mergekit_audio.recipe.sweep import SweepRecipe
@@ -37,7 +43,11 @@ def _swept(target: Path, lock: Lock) -> Finished:
     best = shown(target / "best") if (target / "best").is_dir() else ""
     then = f"cmerge verify {best}" if best else "add --set write_best=true to write the best merge"
     selection = summary["selection"]
-    what = f"swept {len(selection['curve'])} values of λ, best {selection['scale']:g} on validation"
+    best_row = "λ = 0" if selection["row"] == "base" else selection["row"]
+    what = f"swept {len(selection['curve'])} points, best on validation: {best_row}"
+    band = selection.get("band")
+    if band is not None and len(band["members"]) > 1:
+        what += f" ({len(band['members']) - 1} more can't be told apart from it)"
     return Finished(what, then, text=table, extra={"summary": summary})
 
 
@@ -48,6 +58,7 @@ sweep_lambda = recipe_command_with_workers(
         _plan_sweep,
         _run_sweep,
         _swept,
+        describe=_describe_sweep,
         notes=lambda plan: plan.notes(),
     ),
     """Merge at many λ, probe each merge, choose λ on validation and report on test.

@@ -58,6 +58,8 @@ def interpolation_text(summary: Mapping[str, Any]) -> str:
     """Return from how many λ features were interpolated, and how far off they were; else ""."""
     parts = []
     for found in summary.get("interpolation") or []:
+        if not found["tests"]:
+            continue
         last = found["tests"][-1]["tasks"].values()
         mean, largest = max(each["mean"] for each in last), max(each["max"] for each in last)
         said = "interpolated" if found["accepted"] else "not interpolated"

@@ -22,7 +22,7 @@ from mergekit_audio.sweep.interpolated import held_out_error, interpolated, inte
 from mergekit_audio.sweep.interpolation import Box, Interpolant, basis_size, leja_nodes
 from mergekit_audio.sweep.spaces import Point, Space, most_nodes
 
-MOST_SHRINKS = 12
+MOST_SHRINKS = 14
 Scales = tuple[float, ...]
 
 
@@ -131,28 +131,33 @@ class NodeFinder:
     def find(self, variant: int) -> Interpolation:
         """Return the interpolation of one variant of the method.
 
-        A node with features that are not finite halves the box toward 0, and the search starts
-        again with the nodes that are there.
+        A node with features that are not finite brings the box's ends on its side to a half, the
+        next one to a quarter of that, and so on; the search starts again with the nodes that are
+        there. Where no box is found nothing is interpolated.
 
         Raises
         ------
         NotFiniteError
-            Features of the base are not finite, or those of all nodes near it.
+            Features of the base are not finite.
         """
-        box, notes = self.space.box, []
-        for _ in range(MOST_SHRINKS):
+        box, failed = self.space.box, []
+        for attempt in range(MOST_SHRINKS):
             try:
-                return self._search(variant, box, notes)
+                return self._search(variant, box, self._shrink_notes(variant, box, failed))
             except _Diverging as diverging:
-                smaller = _shrunk(box, diverging.scales)
-                notes.append(
-                    f"{self._named(diverging.scales, variant)}: features are not finite "
-                    f"({diverging.error.message}); λ is searched {_range(smaller)} instead of "
-                    f"{_range(box)}."
-                )
-                box = smaller
-                last = diverging.error
-        raise last
+                failed.append(diverging)
+                box = _shrunk(box, diverging.scales, 2.0 ** (attempt + 1))
+        notes = [f"Nothing is interpolated, for features are not finite: {failed[-1].why}."]
+        return Interpolation(variant, box, {}, 0, False, (), notes)
+
+    def _shrink_notes(self, variant: int, box: Box, failed: Sequence[_Diverging]) -> list[str]:
+        if not failed:
+            return []
+        names = [self.space.name(Point(each.scales, variant)) for each in failed]
+        return [
+            f"Features are not finite at {'; '.join(names)} ({failed[-1].why}): features are "
+            f"interpolated {_range(box)} instead of {_range(self.space.box)}."
+        ]
 
     def _search(self, variant: int, box: Box, notes: list[str]) -> Interpolation:
         directions = len(box.low)
@@ -245,27 +250,27 @@ class NodeFinder:
             mean <= self.settings.tolerance for test in last for mean in _means(test)
         )
 
-    def _named(self, scales: Scales, variant: int) -> str:
-        return self.space.name(Point(scales, variant))
-
 
 class _Diverging(Exception):  # noqa: N818 - caught here, never shown
     """A node's features are not finite."""
 
     def __init__(self, scales: Scales, error: NotFiniteError) -> None:
         super().__init__(scales)
-        self.scales, self.error = scales, error
+        self.scales, self.why = scales, error.message
 
 
 def _means(test: Mapping[str, Any]) -> list[float]:
     return [errors["mean"] for errors in test["tasks"].values()]
 
 
-def _shrunk(box: Box, failed: Scales) -> Box:
-    """Return the box whose ends on the failed node's side are half as far from 0."""
-    low = [end / 2 if value < 0 else end for end, value in zip(box.low, failed, strict=True)]
-    high = [end / 2 if value > 0 else end for end, value in zip(box.high, failed, strict=True)]
-    return Box(tuple(low), tuple(high))
+def _shrunk(box: Box, failed: Scales, factor: float) -> Box:
+    """Return the box whose ends on the failed node's side are nearer to 0 by a factor."""
+    ends = zip(box.low, box.high, failed, strict=True)
+    both = [
+        (low / factor if value < 0 else low, high / factor if value > 0 else high)
+        for low, high, value in ends
+    ]
+    return Box(tuple(low for low, _ in both), tuple(high for _, high in both))
 
 
 def _range(box: Box) -> str:

@@ -21,6 +21,8 @@ from mergekit_audio.sweep.spaces import (
 )
 from mergekit_audio.weights.checkpoint import Checkpoint
 
+MOST_NAMED = 5
+
 
 @dataclass
 class Landscape:
@@ -95,7 +97,7 @@ class Landscape:
             name = self.space.name(point)
             self.runner.lines = [line for line in self.runner.lines if line["model"] != name]
             self.diverged.append({"row": name, "scales": list(point.scales), "why": error.message})
-            note = f"{name} is left out: {error.message}"
+            note = f"left out: {name}: {error.message.removeprefix(f'{name} on ')}"
             self.runner.progress(ProgressEvent("sweep", len(self.rows), len(self.rows), note))
             return None
         self.rows.append(found)
@@ -141,7 +143,13 @@ class Landscape:
     def notes(self) -> list[str]:
         """Return what a reader must know of interpolation and of points that diverge."""
         notes = [note for each in self.interpolations.values() for note in each.notes]
-        notes += [f"{each['row']} is left out: {each['why']}." for each in self.diverged]
+        names: dict[str, list[str]] = {}
+        for each in self.diverged:
+            why = each["why"].removeprefix(f"{each['row']} on ")
+            names.setdefault(why, []).append(each["row"])
+        for why, rows in names.items():
+            more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+            notes.append(f"Left out: {'; '.join(rows[:MOST_NAMED])}{more}: {why}.")
         return notes
 
     def _model_rows(self) -> Iterator[ModelRow]:
@@ -195,7 +203,7 @@ class Landscape:
         if found is None or (point.scales not in found.nodes and not found.accepted):
             return self.merges.row(point, VALID_ALONE)
         if not found.box.contains(point.scales):
-            raise NotFiniteError("it lies among λ where features are not finite")
+            raise NotFiniteError("beyond the range in which features were found to be finite")
         return self._interpolated_row(found, point)
 
     def _interpolated_row(self, found: Interpolation, point: Point) -> ModelRow:

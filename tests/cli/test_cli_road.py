@@ -155,7 +155,7 @@ class TestProbing:
         assert done.out == (tmp_path / "results/table.txt").read_text()
         last = done.err.splitlines()[-1]
         best = json.loads((tmp_path / "results/summary.json").read_text())["selection"]["scale"]
-        start = f"swept 4 values of λ, best {best:g} on validation -> results in "
+        start = f"swept 4 points, best on validation: λ = {best:g}"
         assert last.startswith(start)
         assert last.endswith("next: cmerge verify results/best")
         assert cmerge("verify", "results/best", "-q").code == 0
