@@ -31,9 +31,9 @@ What helped and what did not (one core of a Xeon with AMX, 30-s chunks, 95m; tor
   by at most 0.00015 and 0.00025 (4 seeds; the seeds differ by 0.0002 and 0.0008).
 - Batches: four 5-s chunks of 95m take 0.91 s together and 1.03 s one by one in bfloat16, 3.28 s and
   3.43 s in fp32; but then the last bits depend on the batch, so chunks are computed one by one.
-- All together, 4 chunks, shared machine, ratio of CPU seconds to the plain loop: 95m 3.2 with the
-  choice of precision measured first (1.8 s of 9.5 s), 5.0 up to layer 6, 1.2 in fp32, where the plain
-  loop runs at 66 to 74 % of the peak already; tiny 1.0, up to layer 2 1.5.
+- All together, 4 chunks, shared machine, ratio of CPU seconds to the plain loop: 95m 3.2, of which
+  the choice of precision on 4 x 2 s is a part that more chunks make small, 5.0 up to layer 6, 1.2
+  in fp32, where the plain loop runs at 66 to 74 % of the peak already; tiny 1.0, up to layer 2 1.5.
 - Probe steps: a softmax-weighted sum by matmul takes 0.08 ms, by einsum (which copies) 0.51 ms, and
   its way back by bmm 0.21 ms instead of 0.48 ms. Ratio to the plain loop 1.5 for one layer, 1.4 for
   13; what is left are products of 64 rows and Adam's 6.7 MB a step.
