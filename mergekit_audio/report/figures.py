@@ -170,8 +170,8 @@ def _scale_panel(axes: Axes, summary: Mapping[str, Any], task: str | None, metri
 
 
 def _draw_band(axes: Axes, selection: Mapping[str, Any]) -> None:
-    band = selection.get("band")
-    for place, (low, high) in enumerate((band or {}).get("runs") or []):
+    band = selection.get("band") or {}
+    for place, (low, high) in enumerate(band.get("runs") or []):
         label = (
             f"not told apart from it ({PERCENT * band['confidence']:g} %)" if place == 0 else None
         )

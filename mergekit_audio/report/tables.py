@@ -147,7 +147,9 @@ def _place(row: Mapping[str, Any]) -> str:
     if row["scale"] is not None:
         values = (row.get("parameters") or {}).items()
         return f"λ = {row['scale']:g}" + "".join(f", {key} = {value}" for key, value in values)
-    return {"base": "λ = 0", "merge": row["name"]}.get(row["kind"], f"{row['name']} alone")
+    if row["kind"] == "base":
+        return "λ = 0"
+    return str(row["name"]) if row["kind"] == "merge" else f"{row['name']} alone"
 
 
 def _at(row: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:

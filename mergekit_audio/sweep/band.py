@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.recipe.objective import Term
 
-_VECTORS = {"mean": np.mean, "min": np.min, "max": np.max}
+_VECTORS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
+    "mean": np.mean,
+    "min": np.min,
+    "max": np.max,
+}
 SPLIT = "valid"
 
 

@@ -140,7 +140,8 @@ class NodeFinder:
         NotFiniteError
             Features of the base are not finite.
         """
-        box, failed = self.space.box, []
+        box = self.space.box
+        failed: list[_Diverging] = []
         for attempt in range(MOST_SHRINKS):
             try:
                 return self._search(variant, box, self._shrink_notes(variant, box, failed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,11 +125,9 @@ def _chunk_seconds(
     pooler = encoder.backbone.pooler(model, bfloat16=bfloat16)
     wave = torch.randn(1, samples, generator=torch.Generator().manual_seed(0)).to(device)
 
-    def embed() -> None:
-        pooler(wave).cpu()
-
-    embed()
-    return _timed(lambda: [embed() for _ in range(MEASURED_CHUNKS)]) / MEASURED_CHUNKS
+    pooler(wave).cpu()
+    work = functools.partial(_repeated, lambda: pooler(wave).cpu(), MEASURED_CHUNKS)
+    return _timed(work) / MEASURED_CHUNKS
 
 
 def _probe_seconds(protocol: Protocol, chunks: int, layers: int, width: int) -> float:
@@ -147,6 +146,11 @@ def _probe_seconds(protocol: Protocol, chunks: int, layers: int, width: int) -> 
     except InputError:  # noise makes a wild learning rate diverge
         return 0.0
     return share * seconds / MEASURED_EPOCHS * protocol.max_epochs
+
+
+def _repeated(work: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        work()
 
 
 def _timed(work: Callable[[], Any]) -> float:

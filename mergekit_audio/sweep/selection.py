@@ -272,7 +272,7 @@ def _parameters(row: Row) -> dict[str, Any]:
 
 
 def _is_base(row: Row) -> bool:
-    return row["kind"] == "base"
+    return bool(row["kind"] == "base")
 
 
 def _place(row: Row) -> tuple[Any, ...]:
