@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_audio.files import staged_file, write_text
-from mergekit_audio.report.landscape_figure import interpolation_text, landscape_figure
+from mergekit_audio.report.landscape_figure import landscape_figure, write_interpolation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,8 +122,7 @@ def _scale_figure(summary: Mapping[str, Any]) -> Figure:
     handles, labels = axes[0][0].get_legend_handles_labels()
     wide = min(len(columns), len(handles))
     figure.legend(handles, labels, loc="outside lower center", ncols=wide, frameon=False)
-    if told := interpolation_text(summary):
-        figure.suptitle(told, fontsize=8)
+    write_interpolation(figure, summary)
     return figure
 
 

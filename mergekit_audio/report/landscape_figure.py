@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 POINT_COLOUR, BAND_COLOUR, CHOSEN_COLOUR = "#BBBBBB", "#E69F00", "#D55E00"
 BASE_COLOUR, AVERAGE_COLOUR = "#333333", "#009E73"
 PERCENT = 100.0
+LETTERS_AN_INCH = 15
 
 
 def landscape_figure(summary: Mapping[str, Any]) -> Figure:
@@ -48,10 +50,18 @@ def landscape_figure(summary: Mapping[str, Any]) -> Figure:
         panel.grid(alpha=0.3, linewidth=0.5)
     panels[0].set_ylabel("goal on validation (%)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    if told := interpolation_text(summary):
-        figure.suptitle(told, fontsize=8)
+    wide = min(len(labels), max(2, len(names)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=wide, frameon=False)
+    write_interpolation(figure, summary)
     return figure
+
+
+def write_interpolation(figure: Figure, summary: Mapping[str, Any]) -> None:
+    """Write above a figure from how many λ its features are interpolated, and how far off."""
+    if told := interpolation_text(summary):
+        wide = int(LETTERS_AN_INCH * figure.get_figwidth())
+        lines = [line for part in told.splitlines() for line in textwrap.wrap(part, wide)]
+        figure.suptitle("\n".join(lines), fontsize=8)
 
 
 def interpolation_text(summary: Mapping[str, Any]) -> str:
@@ -60,7 +70,13 @@ def interpolation_text(summary: Mapping[str, Any]) -> str:
     for found in summary.get("interpolation") or []:
         if not found["tests"]:
             continue
-        last = found["tests"][-1]["tasks"].values()
+        degree = found["tests"][-1]["degree"]
+        last = [
+            error
+            for place, test in enumerate(found["tests"])
+            if test["degree"] == degree or place >= len(found["tests"]) - 2
+            for error in test["tasks"].values()
+        ]
         mean, largest = max(each["mean"] for each in last), max(each["max"] for each in last)
         said = "interpolated" if found["accepted"] else "not interpolated"
         parts.append(
