@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from mergekit_audio.backbones._pooled import require_evaluation
+from mergekit_audio.backbones._pooled import is_sound_in_bfloat16, require_evaluation
 from mergekit_audio.backbones.base import PrefixNames
 from mergekit_audio.errors import InputError
 from mergekit_audio.weights.keys import canonical_name
@@ -84,7 +85,7 @@ def build_hubert(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = HubertModel(settings)
-        return model
+        return _with_sound_position(model)
     with torch.device("meta"):
         model = HubertModel(settings)
     own_names = {canonical_name(own): own for own in sorted(model.state_dict())}
@@ -92,7 +93,7 @@ def build_hubert(
     _require_same(given, {name: model.state_dict()[own] for name, own in own_names.items()})
     model.to_empty(device="cpu")
     model.load_state_dict({own: given[name] for name, own in own_names.items()}, strict=True)
-    return model
+    return _with_sound_position(model)
 
 
 def all_hidden_states(model: Any, wave: torch.Tensor, receptive_field: int) -> torch.Tensor:
@@ -173,6 +174,26 @@ _COMPUTED_SETTINGS = (
     "num_conv_pos_embedding_groups",
     "num_conv_pos_embeddings",
 )
+
+
+def _with_sound_position(model: Any) -> nn.Module:
+    """Let a positional convolution that CPUs get wrong in bfloat16 be computed in float32."""
+    position = model.encoder.pos_conv_embed
+    if not is_sound_in_bfloat16(position.conv):
+        position.forward = partial(_in_float32_on_cpu, position.forward)
+    typed: nn.Module = model
+    return typed
+
+
+def _in_float32_on_cpu(
+    forward: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor
+) -> torch.Tensor:
+    if hidden.device.type != "cpu":
+        return forward(hidden)
+    with torch.autocast("cpu", enabled=False):
+        return forward(hidden.float())
+
+
 _SET_BY_TRANSFORMERS = (
     "transformers_version",
     "architectures",

@@ -116,18 +116,26 @@ class Room:
         return held[:count].view(shape)
 
 
+def is_sound_in_bfloat16(convolution: Any) -> bool:
+    """Tell whether a CPU computes a grouped convolution rightly in bfloat16.
+
+    It does with groups of 16 channels or multiples of it, as in the released models; with others
+    oneDNN's kernel returns other numbers altogether (seen with torch 2.13 and groups of 8 and 12).
+    """
+    channels: int = convolution.in_channels // convolution.groups
+    return channels % _SOUND_CHANNELS == 0
+
+
 class _Position:
     """The positional convolution, its weight normalised once instead of at every call.
 
-    In bfloat16 on a CPU only with groups of 16 channels or multiples of it, as in the released
-    models: with others oneDNN's kernel returns other numbers altogether (seen with torch 2.13 and
-    groups of 8 and 12 channels).
+    In float32 where a CPU computes it wrongly in bfloat16, as of no released model.
     """
 
     def __init__(self, module: Any, dtype: torch.dtype) -> None:
         self._module = module
         weight = module.conv.weight
-        is_sound = weight.device.type != "cpu" or weight.shape[1] % _SOUND_CHANNELS == 0
+        is_sound = weight.device.type != "cpu" or is_sound_in_bfloat16(module.conv)
         self._dtype = dtype = dtype if is_sound else torch.float32
         self._weight = module.conv.weight.detach().to(dtype)
         self._bias = module.conv.bias.detach().to(dtype)

@@ -13,8 +13,6 @@ from mergekit_audio.cli.options import DryRun, Force, Json, Quiet, Set
 from mergekit_audio.cli.output import Output, shown
 from mergekit_audio.errors import InputError, RecipeError
 
-KINDS = ("merge", "train", "evaluate", "sweep", "measure", "ablation")
-
 app = typer.Typer(no_args_is_help=True, help="List, copy, show, check and convert recipes.")
 app.command("convert")(convert.convert)
 
@@ -26,6 +24,8 @@ def _complete_name(incomplete: str) -> list[str]:
 
 
 def _complete_kind(incomplete: str) -> list[str]:
+    from mergekit_audio.recipe.kinds import KINDS
+
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
@@ -181,7 +181,7 @@ def schema(
         str,
         typer.Argument(
             metavar="KIND",
-            help="merge, train, evaluate or sweep.",
+            help="merge, train, evaluate, sweep, measure, ablation or similarity.",
             autocompletion=_complete_kind,
             show_default=False,
         ),
@@ -192,6 +192,7 @@ def schema(
     Example: cmerge recipe schema merge > merge.schema.json
     """
     from mergekit_audio.errors import UsageError
+    from mergekit_audio.recipe.kinds import KINDS
     from mergekit_audio.registry import did_you_mean
 
     if kind not in KINDS:

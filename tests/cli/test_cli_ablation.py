@@ -59,7 +59,8 @@ def test_the_plan_then_the_table_then_verify(cmerge: Callable[..., Done], tmp_pa
 def test_faults_of_the_training_recipe_name_its_file(cmerge: Callable[..., Done]) -> None:
     done = cmerge("ablation", "ablation.yaml", "--set", "changes=['stages[0].steps=0']")
     assert done.code == 3
-    assert "stages[0].steps" in done.err
+    assert "makam.yaml:" in done.err
+    assert "stages[0]: give either `steps` (above 0) or `hours`" in done.err
     done = cmerge("ablation", "ablation.yaml", "--set", "train=maqam.yaml")
     assert done.code == 3
     assert "no such recipe file" in done.err

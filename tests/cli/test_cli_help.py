@@ -131,7 +131,7 @@ def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
         ("cmerge swe", ["sweep-lambda"]),
         ("cmerge recipe s", ["schema", "show"]),
         ("cmerge recipe cp merge/cu", ["merge/culturemert_ta"]),
-        ("cmerge recipe schema s", ["sweep"]),
+        ("cmerge recipe schema s", ["similarity", "sweep"]),
         ("cmerge data info mtat", ["mtat_clean", "mtat_full"]),
         ("cmerge merge --dr", ["--dry-run"]),
     ],

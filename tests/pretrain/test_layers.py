@@ -109,6 +109,25 @@ def test_a_recipe_with_checkpointing_trains_the_same_weights(tmp_path):
         torch.testing.assert_close(other[name], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("groups", "width"), [(2, 24), (2, 32), (3, 24)])
+def test_bfloat16_is_near_float32_with_any_groups(tmp_path, groups, width):
+    """Some CPUs compute grouped convolutions of 8 or 12 channels wrongly in bfloat16."""
+    sizes = {"hidden_size": width, "num_conv_pos_embedding_groups": groups}
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "layerdrop": 0.0}
+    make_mert_checkpoint(
+        tmp_path, overrides=SMALL | sizes | still | {"num_conv_pos_embeddings": 16}, seed=1
+    )
+    base = Checkpoint.open(str(tmp_path))
+    model = Mert().build(base.config, base.state_dict(), training=False)
+    position = model.encoder.pos_conv_embed
+    hidden = torch.randn(2, 50, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = position(hidden)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = position(hidden.bfloat16())
+    assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
