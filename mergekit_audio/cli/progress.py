@@ -22,7 +22,7 @@ SECONDS_WORTH_A_LINE = 1.0
 
 @contextlib.contextmanager
 def reporting(*, enabled: bool, remarks: bool = False) -> Iterator[Progress]:
-    """Yield the callback for engines: bars or lines; when not ``enabled`` ``remarks`` or nothing."""
+    """Yield the callback for engines: bars or lines; if not ``enabled`` ``remarks`` or nothing."""
     if not is_main_process() or not (enabled or remarks):
         yield silent
         return

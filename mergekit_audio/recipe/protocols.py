@@ -72,7 +72,7 @@ class Protocol(Strict):
     and reported; `bf16` measures it too. A chunk that is not finite is computed again in fp32."""
     storage: Literal["float32", "float16"] = "float32"
     """How features are kept; float16 halves them, with a relative error of at most 2^-11 (in a
-    simulation no score of a probe moved by more than 0.00015; between seeds they move by 0.0008)."""
+    simulation no score moved by more than 0.00015; between seeds they move by 0.0008)."""
     standardize: bool = False
     """Give each feature zero mean and unit variance over the training chunks (MARBLE does not)."""
     standardize_values: bool = True

@@ -38,9 +38,7 @@ def test_hours_are_steps_of_so_many_clips(root):
 
 @pytest.mark.parametrize("stage", [{"steps": 3, "hours": 1.0}, {"steps": 0}, {"hours": -1.0}])
 def test_a_stage_has_either_steps_or_hours(root, stage):
-    with pytest.raises(
-        ValidationError, match=r"either `steps` .* or `hours`|greater than"
-    ):
+    with pytest.raises(ValidationError, match=r"either `steps` .* or `hours`|greater than"):
         stages_of(root, **stage)
 
 
