@@ -191,7 +191,7 @@ def _in_float32_on_cpu(
     if hidden.device.type != "cpu":
         return forward(hidden)
     with torch.autocast("cpu", enabled=False):
-        return forward(hidden.float())
+        return forward(hidden.float() if hidden.dtype == torch.bfloat16 else hidden)
 
 
 _SET_BY_TRANSFORMERS = (

@@ -41,3 +41,12 @@ class LabelFree(Strict):
     def _distinct(self) -> Self:
         require_distinct("spaces", self.spaces)
         return self
+
+
+class SimilarityScales(Strict):
+    """λ that `cmerge similarity` suggests, scored beside the others."""
+
+    results: str
+    """The output folder of `cmerge similarity`; its corpora are named like the sweep's cultures."""
+    targets: list[str] | None = Field(default=None, min_length=1)
+    """The corpora whose suggestion is scored; null means all."""

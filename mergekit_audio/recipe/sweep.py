@@ -10,7 +10,9 @@ from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
 from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict, default_plugin
 from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
+from mergekit_audio.recipe.label_free import LabelFree, SimilarityScales
 from mergekit_audio.recipe.objective import GROUPS, Objective, Term, parse_objective
+from mergekit_audio.recipe.search import Search
 from mergekit_audio.recipe.spaces import (
     Interpolate,
     ScaleRange,
@@ -109,6 +111,13 @@ class SweepRecipe(Strict):
     swept."""
     interpolate: Interpolate | None = None
     """Probe many λ on interpolated features; null evaluates each λ of `scales` directly."""
+    search: Search | None = None
+    """Look for better λ between those of `scales`, one after the other; with several λ and without
+    `interpolate`, instead of all combinations of `scales`."""
+    label_free: LabelFree | None = None
+    """Search λ without labels as well, and score what it finds beside the others."""
+    similarity: SimilarityScales | None = None
+    """Score the λ that `cmerge similarity` suggests beside the others."""
     tasks: list[Task] = Field(min_length=1)
     """The probing tasks."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
@@ -170,6 +179,19 @@ class SweepRecipe(Strict):
         most = self.interpolate.max_nodes if self.interpolate is not None else None
         if most is not None and most < fewest:
             raise ValueError(f"interpolate.max_nodes is {most}, but {fewest} are the fewest")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_search(self) -> Self:
+        if self.search is None:
+            return self
+        if self.method_grid:
+            raise ValueError("`search` looks for λ: leave `method_grid` out, or sweep it by itself")
+        if self.search.sampler == "nsga" and len({task.western for task in self.tasks}) < 2:
+            raise ValueError(
+                "`sampler: nsga` weighs non-Western tasks against Western ones, and all are of one "
+                "kind"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +70,12 @@ class Landscape:
             others = [point for point in points if not point.is_marked]
             for point in [*marked, *(others[place] for place in early_order(len(others)))]:
                 self.score(point)
+
+    def add(self, rows: Iterable[ModelRow]) -> None:
+        """Score rows that are no points of the space, on validation and test."""
+        for row in rows:
+            self.runner.total += len(self.runner.tasks) * len(self.runner.seeds)
+            self.rows.append(self.runner.run(row))
 
     def points(self, variant: int) -> list[Point]:
         """Return the points of a variant that are scored, in rising order.
@@ -154,7 +161,7 @@ class Landscape:
 
     def _model_rows(self) -> Iterator[ModelRow]:
         backbone, space = self.recipe.backbone, self.space
-        yield self._base()
+        yield self.base
         for culture in self.recipe.cultures:
             row = checkpoint_row(culture.name, "culture", self.models[culture.name], backbone)
             point = space.single(culture.name)
@@ -167,7 +174,9 @@ class Landscape:
         if self.merges.planned.has_extra_average:
             yield self.merges.average_row()
 
-    def _base(self) -> ModelRow:
+    @functools.cached_property
+    def base(self) -> ModelRow:
+        """The row of λ = 0."""
         axes = self.space.axes
         facts = {**point_facts(self.space, Point((0.0,) * len(axes))), "parameters": {}}
         row = checkpoint_row(
@@ -183,7 +192,7 @@ class Landscape:
     def _interpolate(self, variant: int) -> None:
         assert self.recipe.interpolate is not None
         finder = NodeFinder(
-            self.runner, self.space, self.recipe.interpolate, self._base(), self.merges.row
+            self.runner, self.space, self.recipe.interpolate, self.base, self.merges.row
         )
         found = finder.find(variant)
         self.interpolations[variant] = found
@@ -215,7 +224,7 @@ class Landscape:
             kind="merge",
             digest="" if node is None else node.digest,
             key=scored_key(found.key(scales) if node is None else node.key, VALID_ALONE),
-            encoder=self._base().encoder,
+            encoder=self.base.encoder,
             scale=point.scale,
             in_grid=True,
             features=lambda task: found.features(scales, task.task.name),

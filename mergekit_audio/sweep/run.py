@@ -26,14 +26,22 @@ from mergekit_audio.probe.run import (
 from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.sweep import SweepRecipe
+from mergekit_audio.report.label_free_figure import write_label_free_figure
 from mergekit_audio.report.tables import table_rows
 from mergekit_audio.sweep.band import indistinguishable, resampled_goals
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges
 from mergekit_audio.sweep.planner import SweepPlan, plan
+from mergekit_audio.sweep.searching import search_landscape
 from mergekit_audio.sweep.selection import choose, select_scale
 from mergekit_audio.sweep.spaces import Point, weight_average_scale
 from mergekit_audio.sweep.training import train_missing
+from mergekit_audio.sweep.without_labels import (
+    label_free_notes,
+    label_free_rows,
+    search_without_labels,
+    similarity_rows,
+)
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 BEST_NAME = "best"
@@ -108,6 +116,10 @@ def sweep(
     merges = Merges(planned, planned.space, models["base"], progress)
     landscape = Landscape(recipe, planned.space, models, merges, runner)
     landscape.run()
+    searched = None if recipe.search is None else search_landscape(landscape, recipe.search)
+    free = search_without_labels(planned, models, tasks, store, progress)
+    landscape.add(() if free is None else label_free_rows(free, planned, models["base"]))
+    landscape.add(similarity_rows(planned, models["base"]))
     selection = _selection(landscape)
     rows = landscape.ordered_rows()
     summary = {
@@ -120,6 +132,7 @@ def sweep(
         "notes": [
             *planned.notes(),
             *landscape.notes(),
+            *label_free_notes(free),
             *task_notes(tasks),
             *selection_notes(_tested(rows), tasks),
         ],
@@ -132,6 +145,8 @@ def sweep(
             if recipe.interpolate is not None
         ],
         "diverged": landscape.diverged,
+        "search": searched,
+        "label_free": None if free is None else free.as_dict(),
         "selection": selection,
     }
     shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
@@ -144,6 +159,7 @@ def sweep(
     summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
         write_results(staging, lines, summary)
+        write_label_free_figure(summary, staging)
         runner.scores.export(staging, runner.lines)
         if recipe.write_best:
             best = next(row for row in rows if row["name"] == selection["row"])

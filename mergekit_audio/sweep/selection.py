@@ -7,15 +7,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergekit_audio.probe.summary import spread
 from mergekit_audio.recipe.objective import Constraint, Objective
 from mergekit_audio.recipe.sweep import Select
 from mergekit_audio.sweep.band import runs_of
+from mergekit_audio.sweep.goals import Row, excesses, goal, task_means
 
 CONFIDENCE = 0.95
 SPLITS = ("valid", "test")
-POINTS = 100.0
-Row = Mapping[str, Any]
 
 
 def choose(
@@ -43,14 +41,14 @@ def choose(
     """
     rule, known = select.rule(), {"all": list(tasks), **(groups or {})}
     candidates = [row for row in rows if row["in_grid"]]
-    base = _task_means(next(row for row in candidates if _is_base(row)), select)
+    base = task_means(next(row for row in candidates if _is_base(row)), select)
 
     def worst_to_best(row: Row) -> tuple[Any, ...]:
-        scores = _task_means(row, select)
-        broken = math.fsum(max(0.0, -each) for each in _excesses(rule, scores, base, known))
+        scores = task_means(row, select)
+        broken = math.fsum(max(0.0, -each) for each in excesses(rule, scores, base, known))
         scales = _scales(row)
         away = math.fsum(abs(scale) for scale in scales)
-        return broken, -_goal(rule, row, select, known, "valid")["mean"], away, scales
+        return broken, -goal(rule, row, select, known, "valid")["mean"], away, scales
 
     return str(min(candidates, key=worst_to_best)["name"])
 
@@ -90,7 +88,7 @@ def select_scale(
     best = next(row for row in rows if row["name"] == name and row["in_grid"])
     points = sorted((row for row in rows if row["in_grid"]), key=_place)
     base = next(row for row in points if _is_base(row))
-    base_scores = _task_means(base, select)
+    base_scores = task_means(base, select)
     curve = [_point(row, rule, select, known, base_scores) for row in points]
     for point in curve:
         if band is not None and point["row"] in band:
@@ -120,8 +118,8 @@ def select_scale(
                 "scale": row["scale"],
                 **{
                     split: paired_difference(
-                        _goal(rule, best, select, known, split)["seeds"],
-                        _goal(rule, row, select, known, split)["seeds"],
+                        goal(rule, best, select, known, split)["seeds"],
+                        goal(rule, row, select, known, split)["seeds"],
                     )
                     for split in SPLITS
                     if _has(row, split) and _has(best, split)
@@ -171,7 +169,7 @@ def _point(
     groups: Mapping[str, Sequence[str]],
     base: Mapping[str, float],
 ) -> dict[str, Any]:
-    excesses = _excesses(rule, _task_means(row, select), base, groups)
+    kept = excesses(rule, task_means(row, select), base, groups)
     return {
         "scale": row["scale"],
         "scales": row.get("scales"),
@@ -180,10 +178,10 @@ def _point(
         "interpolated": bool(row.get("interpolated")),
         "broken": [
             {"constraint": _text(each), "points": -excess}
-            for each, excess in zip(rule.constraints, excesses, strict=True)
+            for each, excess in zip(rule.constraints, kept, strict=True)
             if excess < 0
         ],
-        **{split: _goal(rule, row, select, groups, split) for split in SPLITS if _has(row, split)},
+        **{split: goal(rule, row, select, groups, split) for split in SPLITS if _has(row, split)},
     }
 
 
@@ -216,46 +214,6 @@ def _band(
         "of": len(curve),
         "runs": runs_of(own) if one else None,
     }
-
-
-def _goal(
-    rule: Objective, row: Row, select: Select, groups: Mapping[str, Sequence[str]], split: str
-) -> dict[str, Any]:
-    """Return the goal's spread over seeds, from 0 to 1."""
-    of_tasks = {task: _task_seeds(row, task, select, split) for task in row["scores"]}
-    seeds = len(next(iter(of_tasks.values())))
-    return spread(
-        [
-            rule.goal.value({task: values[seed] for task, values in of_tasks.items()}, groups)
-            for seed in range(seeds)
-        ]
-    )
-
-
-def _excesses(
-    rule: Objective,
-    scores: Mapping[str, float],
-    base: Mapping[str, float],
-    groups: Mapping[str, Sequence[str]],
-) -> list[float]:
-    """Return by how many points each constraint is kept; rounding breaks none."""
-    found = [each.excess(scores, base, groups) for each in rule.constraints]
-    return [0.0 if abs(each) < 1e-9 else each for each in found]
-
-
-def _task_means(row: Row, select: Select) -> dict[str, float]:
-    """Return each task's validation score in points: times 100, mean over seeds."""
-    return {
-        task: POINTS * statistics.fmean(_task_seeds(row, task, select, "valid"))
-        for task in row["scores"]
-    }
-
-
-def _task_seeds(row: Row, task: str, select: Select, split: str) -> list[float]:
-    held = row["scores"][task][split]
-    metrics = [select.metric] if select.metric in held else list(held)
-    columns = [held[metric]["seeds"] for metric in metrics]
-    return [statistics.fmean(of_one_seed) for of_one_seed in zip(*columns, strict=True)]
 
 
 def _has(row: Row, split: str) -> bool:

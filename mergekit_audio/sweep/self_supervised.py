@@ -219,7 +219,11 @@ def _recipe(
         recipe = from_dict(lock.recipe, root)
         if isinstance(recipe, TrainRecipe):
             clips = max(1, round(settings.minutes * 60 / settings.crop_s))
-            arguments = {"batch_size": settings.batch_size, "crop_s": settings.crop_s}
+            arguments = {
+                "batch_size": settings.batch_size,
+                "crop_s": settings.crop_s,
+                "precision": "fp32",
+            }
             probing = recipe.model_copy(
                 update={
                     "seed": seed,

@@ -127,7 +127,8 @@ def make_space(
         raise ValueError("an automatic range needs its values")
     scales = sorted({0.0 if scale == 0 else scale for scale in [0.0, *found]})
     axes = _axes(recipe)
-    box = Box((scales[0],) * len(axes), (scales[-1],) * len(axes))
+    high = scales[-1] if len(scales) > 1 else 1.0
+    box = Box((scales[0],) * len(axes), (high,) * len(axes))
     variants = tuple(method_variants(recipe.method, recipe.method_grid))
     singles = _singles(recipe, axes)
     points = _distinct(_marked(recipe, axes, box), _designed(recipe, scales, box))
@@ -254,6 +255,8 @@ def _marked(recipe: SweepRecipe, axes: Sequence[str], box: Box) -> list[Point]:
 def _designed(recipe: SweepRecipe, scales: Sequence[float], box: Box) -> list[tuple[float, ...]]:
     """Return the points to look at: of an interpolation its many, else the scales' product."""
     directions, dense = len(box.low), recipe.interpolate
+    if recipe.search is not None and dense is None and directions > 1:
+        return []
     if dense is None:
         return list(itertools.product(scales, repeat=directions))
     if directions == 1:
