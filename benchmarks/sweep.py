@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 SEEDS = (0, 1, 2)
 VECTORS = 0.1
@@ -33,12 +34,16 @@ def main() -> None:
     """Run the three ways once and print times, ratios and differences."""
     arguments = _parsed()
     torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_world(root, arguments.tracks, arguments.seconds)
         scales = [float(f"{place / 20:.12g}") for place in range(21)]
         dense_s = timed(lambda: run_sweep(root, "dense", [0.0, 1.0], {"points": 101}))
+        print(f"dense {dense_s:.1f} s", flush=True)
         direct_s = timed(lambda: run_sweep(root, "direct", scales, None))
+        print(f"direct {direct_s:.1f} s", flush=True)
         chosen = scales[:: max(1, len(scales) // arguments.plain_points)][: arguments.plain_points]
         plain_s = timed(lambda: [plain_point(root, scale) for scale in chosen])
         plain_s *= len(scales) / len(chosen)
@@ -116,6 +121,7 @@ def run_sweep(root: Path, name: str, scales: list[float], interpolate: Any) -> N
 def plain_point(root: Path, scale: float) -> list[float]:
     """Return the ROC-AUC on validation of each seed, as a script of today computes it."""
     import soundfile
+    import soxr
     from safetensors.torch import load_file, save_file
     from transformers import HubertModel
 
@@ -132,7 +138,8 @@ def plain_point(root: Path, scale: float) -> list[float]:
     rows = [json.loads(line) for line in (root / "corpus/manifest.jsonl").read_text().splitlines()]
     features = []
     for row in rows:
-        wave, _ = soundfile.read(root / "corpus" / row["path"], dtype="float32")
+        read, rate = soundfile.read(root / "corpus" / row["path"], dtype="float32", always_2d=True)
+        wave = soxr.resample(read.mean(axis=1), rate, 24_000)
         wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         with torch.no_grad():
             found = model(torch.from_numpy(wave)[None], output_hidden_states=True)
@@ -217,7 +224,7 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
         found[name] = Landscape(recipe, planned.space, models, merges, runner)
     dense, direct = found["dense"], found["direct"]
     assert dense.recipe.interpolate is not None
-    base = dense._base()
+    base = dense.base
     finder = NodeFinder(dense.runner, dense.space, dense.recipe.interpolate, base, dense.merges.row)
     interpolation = finder.find(0)
     task = direct.runner.tasks[0]

@@ -17,6 +17,7 @@ import numpy as np
 from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.features import Features
 from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.spaces import Interpolate
 from mergekit_audio.sweep.interpolated import held_out_error, interpolated, interpolated_key
 from mergekit_audio.sweep.interpolation import Box, Interpolant, basis_size, leja_nodes
@@ -173,6 +174,7 @@ class NodeFinder:
             found = {scales: self._node(scales, variant) for scales in new}
             if reached > 0:
                 tests += self._tested(variant, box, nodes, found, reached - 1)
+                self._tell(tests[-1], len(nodes) + len(found), most)
             nodes.update(found)
             if accepted := self._is_accurate(tests, len(new)):
                 break
@@ -243,6 +245,10 @@ class NodeFinder:
                     for name, features in node.features.items()
                 },
             }
+
+    def _tell(self, test: Mapping[str, Any], nodes: int, most: int) -> None:
+        note = f"{nodes} λ extracted, error at an unseen λ {max(_means(test)):.1e} of the shift"
+        self.runner.progress(ProgressEvent("interpolate", nodes, most, note))
 
     def _is_accurate(self, tests: Sequence[Mapping[str, Any]], new: int) -> bool:
         """Whether the last two tests at least, and all of the last degree, are below."""

@@ -9,11 +9,14 @@ from checkpoints import make_mert_checkpoint
 from probing import CONFIG, sweep_recipe, write_corpus, write_models
 from small_models import folder_bytes
 
+from mergekit_audio import merge
 from mergekit_audio.errors import NotFiniteError, RecipeError
 from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.sweep import plan, sweep
 from mergekit_audio.sweep.landscape import Landscape
+from mergekit_audio.sweep.merges import Merges, state_digest
+from mergekit_audio.sweep.spaces import Point
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 SCREEN = {"estimator": "ridge", "standardize": True}
@@ -21,6 +24,7 @@ TASKS = [
     {"name": "tones", "corpus": "corpora/tones", "protocol": SCREEN},
     {"name": "west", "corpus": "corpora/west", "western": True, "protocol": SCREEN},
 ]
+GROUPS = [{"name": "front", "match": "feature_extractor.*"}, {"name": "first", "layers": [0, 0]}]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,7 @@ def test_interpolated_features_and_scores_agree_with_direct_ones(world, monkeypa
         for task in dense.runner.tasks:
             exact = dense.runner.features(row, task).values
             near = found.features(point.scales, task.task.name).values
-            start = dense.runner.features(dense._base(), task).values
+            start = dense.runner.features(dense.base, task).values
             shift = np.linalg.norm(exact - start, axis=-1).mean()
             assert np.linalg.norm(near - exact, axis=-1).mean() <= 2e-3 * shift
     for name, row in ours.items():
@@ -166,7 +170,7 @@ def test_a_changed_checkpoint_is_never_served_from_the_cache(world, tmp_path):
         perturb_scale=0.05,
     )
     sweep(recipe, tmp_path)
-    other = dense_recipe(tmp_path, store="fresh", output="fresh", interpolate=few)
+    other = dense_recipe(tmp_path, store="fresh_store", output="fresh", interpolate=few)
     sweep(other, tmp_path)
     mine, fresh = (summary_of(tmp_path / name) for name in ("results", "fresh"))
     assert [row["scores"] for row in mine["rows"]] == [row["scores"] for row in fresh["rows"]]
@@ -265,18 +269,26 @@ def test_every_culture_has_its_own_scale(world):
     assert summary["selection"]["row"] in summary["selection"]["band"]["members"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "scales"),
+    [
+        ({"space": "per_culture"}, (0.3, -0.2)),
+        ({"space": "groups", "groups": GROUPS}, (0.3, 0.0)),
+        ({"method": {"name": "ties"}, "method_grid": {"density": [0.2, 0.5]}}, (0.3,)),
+    ],
+)
+def test_a_point_in_memory_has_the_bits_of_its_merge_on_disk(world, tmp_path, changes, scales):
+    planned = plan(dense_recipe(world, interpolate=None, **changes), world)
+    point = Point(scales, len(planned.space.variants) - 1)
+    state = Merges(planned, planned.space, Checkpoint.open("models/base", root=world)).state(point)
+    merge.run(planned.merge(point), output=tmp_path / "merged")
+    assert Checkpoint.open(str(tmp_path / "merged"), root=world).digest() == state_digest(state)
+
+
 def test_one_scale_for_each_group_moves_these_tensors_alone(world):
-    groups = [
-        {"name": "front", "match": "feature_extractor.*"},
-        {"name": "first", "layers": [0, 0]},
-    ]
-    recipe = dense_recipe(
-        world, space="groups", groups=groups, scales=[0.5], interpolate=None, output="groups"
-    )
+    recipe = dense_recipe(world, space="groups", groups=GROUPS, scales=[0.5], interpolate=None)
     planned = plan(recipe, world)
     assert [point.scales for point in planned.space.points] == [(0.0, 0.5), (0.5, 0.0), (0.5, 0.5)]
-    from mergekit_audio.sweep.merges import Merges
-
     base = Checkpoint.open("models/base", root=world)
     state = Merges(planned, planned.space, base).state(planned.space.points[1])
     moved = {name for name in state if not np.array_equal(state[name].numpy(), base.bits(name))}
