@@ -9,7 +9,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_stays_short():
-    assert len(README.splitlines()) <= 220
+    assert len(README.splitlines()) <= 225
 
 
 def test_every_command_and_exit_code_is_there():
