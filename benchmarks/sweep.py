@@ -1,8 +1,8 @@
 # PYTHONPATH=. python benchmarks/sweep.py [--tracks 100] [--seconds 30] [--plain-points 21]
 """Print what a dense sweep of λ takes beside a direct one and beside the scripts of today.
 
-One run on synthetic recordings with the tiny preset (random weights, task vectors of 10 % of each
-tensor's standard deviation), one core:
+One run on synthetic recordings with random weights (the tiny preset, unless asked otherwise) and
+task vectors of 10 % of each tensor's standard deviation, one core:
 
 - dense: ``cmerge sweep-lambda`` with 101 λ on interpolated features;
 - direct: the same command at 21 of these λ, each extracted;
@@ -38,7 +38,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_world(root, arguments.tracks, arguments.seconds)
+        write_world(root, arguments.tracks, arguments.seconds, arguments.preset)
         scales = [float(f"{place / 20:.12g}") for place in range(21)]
         dense_s = timed(lambda: run_sweep(root, "dense", [0.0, 1.0], {"points": 101}))
         print(f"dense {dense_s:.1f} s", flush=True)
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"largest difference of ROC-AUC on validation: {score_difference(root, scales):.5f}")
 
 
-def write_world(root: Path, tracks: int, seconds: float) -> None:
+def write_world(root: Path, tracks: int, seconds: float, preset: str = "tiny") -> None:
     """Write a corpus, a base with random weights and two models near it."""
     from safetensors.torch import save_file
 
@@ -74,7 +74,7 @@ def write_world(root: Path, tracks: int, seconds: float) -> None:
 
     Synthetic(culture="makam", tracks=tracks, duration_s=seconds).write(root / "corpus")
     backbone = Mert()
-    config = backbone.preset("tiny")
+    config = backbone.preset(preset)
     state = backbone.build(config, None, training=False, seed=0).state_dict()
     generator = torch.Generator().manual_seed(1)
     models = {"base": state}
@@ -196,7 +196,7 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     from mergekit_audio.progress import silent
     from mergekit_audio.sweep import plan
     from mergekit_audio.sweep.dense import NodeFinder
-    from mergekit_audio.sweep.interpolated import held_out_error
+    from mergekit_audio.sweep.interpolated import held_out_error, mean_shift
     from mergekit_audio.sweep.landscape import Landscape
     from mergekit_audio.sweep.merges import Merges
     from mergekit_audio.sweep.spaces import Point
@@ -229,14 +229,15 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     interpolation = finder.find(0)
     task = direct.runner.tasks[0]
     origin = direct.runner.features(base, task)
-    errors = [
-        held_out_error(
-            interpolation.features((scale,), task.task.name),
-            direct.runner.features(direct.merges.row(Point((scale,))), task),
-            origin,
-        )
+    exact = {
+        scale: direct.runner.features(direct.merges.row(Point((scale,))), task)
         for scale in scales
         if scale
+    }
+    unit = max(mean_shift(features, origin)[0] for features in exact.values())
+    errors = [
+        held_out_error(interpolation.features((scale,), task.task.name), features, unit)
+        for scale, features in exact.items()
     ]
     return max(each["mean"] for each in errors), max(each["max"] for each in errors)
 
@@ -273,6 +274,7 @@ def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tracks", type=int, default=100, help="recordings")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each recording")
+    parser.add_argument("--preset", default="tiny", help="of the encoder")
     parser.add_argument("--plain-points", type=int, default=21, help="λ of the plain way; scaled")
     return parser.parse_args()
 

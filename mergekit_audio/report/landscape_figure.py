@@ -80,7 +80,7 @@ def interpolation_text(summary: Mapping[str, Any]) -> str:
         mean, largest = max(each["mean"] for each in last), max(each["max"] for each in last)
         said = "interpolated" if found["accepted"] else "not interpolated"
         parts.append(
-            f"{said} between {len(found['nodes'])} λ: error at unseen λ {mean:.1e} of the shift on "
-            f"average, {largest:.1e} at most (tolerance {found['tolerance']:g})"
+            f"{said} between {len(found['nodes'])} λ: error at unseen λ {mean:.1e} of the largest "
+            f"shift on average, {largest:.1e} at most (tolerance {found['tolerance']:g})"
         )
     return "\n".join(parts)

@@ -12,96 +12,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from mergekit_audio.errors import NotFiniteError
-from mergekit_audio.probe.features import Features
 from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.spaces import Interpolate
-from mergekit_audio.sweep.interpolated import held_out_error, interpolated, interpolated_key
-from mergekit_audio.sweep.interpolation import Box, Interpolant, basis_size, leja_nodes
+from mergekit_audio.sweep.interpolated import (
+    Interpolation,
+    Node,
+    Scales,
+    held_out_error,
+    mean_shift,
+)
+from mergekit_audio.sweep.interpolation import Box, basis_size, leja_nodes
 from mergekit_audio.sweep.spaces import Point, Space, most_nodes
 
 MOST_SHRINKS = 14
-Scales = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A λ where features were extracted: its row's key, and its features by task."""
-
-    digest: str
-    key: str
-    features: Mapping[str, Features]
-
-
-@dataclass(frozen=True)
-class Interpolation:
-    """What was found for one variant of the method.
-
-    Parameters
-    ----------
-    variant
-        Which.
-    box
-        Where λ were interpolated; smaller than the space's where merges diverge.
-    nodes
-        The λ where features were extracted, in their order, with their features.
-    degree
-        The polynomial's total degree.
-    accepted
-        Whether the last tests are below the tolerance.
-    tests
-        For each node after the first: ``scales``, ``degree`` of the interpolation that it tested,
-        ``nodes`` before it, ``tasks`` with the ``mean`` and ``max`` error of each.
-    notes
-        What a reader must know.
-    """
-
-    variant: int
-    box: Box
-    nodes: Mapping[Scales, Node]
-    degree: int
-    accepted: bool
-    tests: Sequence[Mapping[str, Any]]
-    notes: Sequence[str] = ()
-
-    def features(self, scales: Scales, task: str) -> Features:
-        """Return the features of a task at λ: those of a node, or interpolated ones, float32."""
-        if scales in self.nodes:
-            return self.nodes[scales].features[task]
-        return interpolated(
-            [node.features[task] for node in self.nodes.values()], self._weights(scales)
-        )
-
-    def key(self, scales: Scales) -> str:
-        """Return what interpolated features depend on: the nodes' keys and their weights."""
-        keys = [node.key for node in self.nodes.values()]
-        return interpolated_key(keys, self._weights(scales))
-
-    def as_dict(self, tolerance: float) -> dict[str, Any]:
-        """Return plain values for the summary."""
-        return {
-            "variant": self.variant,
-            "low": list(self.box.low),
-            "high": list(self.box.high),
-            "nodes": [list(scales) for scales in self.nodes],
-            "degree": self.degree,
-            "tolerance": tolerance,
-            "accepted": self.accepted,
-            "tests": [dict(test) for test in self.tests],
-            "notes": list(self.notes),
-        }
-
-    def _weights(self, scales: Scales) -> list[float]:
-        """Return each node's weight, rounded to 12 digits: what the key says is what is used."""
-        weights = self._interpolant.weights(np.array([scales]))[0]
-        return [float(f"{weight:.12g}") for weight in weights]
-
-    @functools.cached_property
-    def _interpolant(self) -> Interpolant:
-        return Interpolant(self.box, np.array(list(self.nodes)), self.degree)
+ROUNDING_FACTOR = 2.0
+"""The rounding of all nodes with their weights, beside that of one."""
 
 
 @dataclass
@@ -183,13 +110,14 @@ class NodeFinder:
             notes = [
                 *notes,
                 f"Features between {len(nodes)} extracted λ are interpolated: at unseen λ they were"
-                f" off by up to {worst:.2g} of their shift from the base (mean of a task).",
+                f" off by up to {worst:.2g} of the largest shift from the base (mean of a task)"
+                f"{_rounding_text(tests, self.settings.tolerance)}.",
             ]
         else:
             notes = [
                 *notes,
                 f"The interpolation between {len(nodes)} λ misses the tolerance: at an unseen λ "
-                f"the error is {worst:.2g} of the shift from the base, allowed are "
+                f"the error is {worst:.2g} of the largest shift from the base, allowed are "
                 f"{self.settings.tolerance:g}. The recipe's λ are evaluated directly instead.",
             ]
         return Interpolation(variant, box, nodes, reached, accepted, tests, notes)
@@ -233,28 +161,50 @@ class NodeFinder:
     ) -> Iterator[dict[str, Any]]:
         earlier = Interpolation(variant, box, dict(nodes), degree, False, ())
         origin = self._node((0.0,) * len(box.low), variant)
+        units = {
+            name: self._unit(name, [*nodes.values(), *found.values()], origin)
+            for name in origin.features
+        }
         for scales, node in found.items():
             yield {
                 "scales": list(scales),
                 "degree": degree,
                 "nodes": len(nodes),
                 "tasks": {
-                    name: held_out_error(
-                        earlier.features(scales, name), features, origin.features[name]
-                    )
+                    name: {
+                        **held_out_error(earlier.features(scales, name), features, units[name][0]),
+                        "rounding": units[name][1],
+                    }
                     for name, features in node.features.items()
                 },
             }
+
+    def _unit(self, task: str, nodes: Sequence[Node], origin: Node) -> tuple[float, float]:
+        """Return the largest mean shift of the nodes, and what of it is bfloat16's rounding.
+
+        The measured difference of bfloat16 from float32 is one of the features' length.
+        """
+        base = origin.features[task]
+        found = [mean_shift(node.features[task], base) for node in nodes]
+        length = max(size for _, size in found)
+        unit = max(shift for shift, _ in found) or length or 1.0
+        off = max(node.features[task].facts.get("relative_difference") or 0.0 for node in nodes)
+        return unit, off * length / unit
 
     def _tell(self, test: Mapping[str, Any], nodes: int, most: int) -> None:
         note = f"{nodes} λ extracted, error at an unseen λ {max(_means(test)):.1e} of the shift"
         self.runner.progress(ProgressEvent("interpolate", nodes, most, note))
 
     def _is_accurate(self, tests: Sequence[Mapping[str, Any]], new: int) -> bool:
-        """Whether the last two tests at least, and all of the last degree, are below."""
+        """Whether the last two tests at least, and all of the last degree, are below.
+
+        Below the tolerance, or as small as what bfloat16 rounds: more nodes can't help there.
+        """
         last = tests[-max(2, new) :]
         return len(last) >= 2 and all(
-            mean <= self.settings.tolerance for test in last for mean in _means(test)
+            error["mean"] <= max(self.settings.tolerance, ROUNDING_FACTOR * error["rounding"])
+            for test in last
+            for error in test["tasks"].values()
         )
 
 
@@ -268,6 +218,14 @@ class _Diverging(Exception):  # noqa: N818 - caught here, never shown
 
 def _means(test: Mapping[str, Any]) -> list[float]:
     return [errors["mean"] for errors in test["tasks"].values()]
+
+
+def _rounding_text(tests: Sequence[Mapping[str, Any]], tolerance: float) -> str:
+    """Say where bfloat16 alone is above the tolerance."""
+    rounding = max(error["rounding"] for error in tests[-1]["tasks"].values())
+    if ROUNDING_FACTOR * rounding <= tolerance:
+        return ""
+    return f", of which bfloat16 rounds {rounding:.2g}; `precision: fp32` has none"
 
 
 def _shrunk(box: Box, failed: Scales, factor: float) -> Box:

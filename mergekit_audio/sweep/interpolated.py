@@ -2,16 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.features import Features
+from mergekit_audio.sweep.interpolation import Box, Interpolant
 
 INTERPOLATION_VERSION = 1
 _ROWS = 256
+
+
+Scales = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A λ where features were extracted: its row's key, and its features by task."""
+
+    digest: str
+    key: str
+    features: Mapping[str, Features]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """What was found for one variant of the method.
+
+    Parameters
+    ----------
+    variant
+        Which.
+    box
+        Where λ were interpolated; smaller than the space's where merges diverge.
+    nodes
+        The λ where features were extracted, in their order, with their features.
+    degree
+        The polynomial's total degree.
+    accepted
+        Whether the last tests are below the tolerance.
+    tests
+        For each node after the first: ``scales``, ``degree`` of the interpolation that it tested,
+        ``nodes`` before it, ``tasks`` with the ``mean`` and ``max`` error of each over chunks and
+        layers, in units of the largest mean shift from the base among the nodes so far, and what of
+        this unit is bfloat16's ``rounding``.
+    notes
+        What a reader must know.
+    """
+
+    variant: int
+    box: Box
+    nodes: Mapping[Scales, Node]
+    degree: int
+    accepted: bool
+    tests: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+    def features(self, scales: Scales, task: str) -> Features:
+        """Return the features of a task at λ: those of a node, or interpolated ones, float32."""
+        if scales in self.nodes:
+            return self.nodes[scales].features[task]
+        return interpolated(
+            [node.features[task] for node in self.nodes.values()], self._weights(scales)
+        )
+
+    def key(self, scales: Scales) -> str:
+        """Return what interpolated features depend on: the nodes' keys and their weights."""
+        keys = [node.key for node in self.nodes.values()]
+        return interpolated_key(keys, self._weights(scales))
+
+    def as_dict(self, tolerance: float) -> dict[str, Any]:
+        """Return plain values for the summary."""
+        return {
+            "variant": self.variant,
+            "low": list(self.box.low),
+            "high": list(self.box.high),
+            "nodes": [list(scales) for scales in self.nodes],
+            "degree": self.degree,
+            "tolerance": tolerance,
+            "accepted": self.accepted,
+            "tests": [dict(test) for test in self.tests],
+            "notes": list(self.notes),
+        }
+
+    def _weights(self, scales: Scales) -> list[float]:
+        """Return each node's weight, rounded to 12 digits: what the key says is what is used."""
+        weights = self._interpolant.weights(np.array([scales]))[0]
+        return [float(f"{weight:.12g}") for weight in weights]
+
+    @functools.cached_property
+    def _interpolant(self) -> Interpolant:
+        return Interpolant(self.box, np.array(list(self.nodes)), self.degree)
 
 
 def interpolated(nodes: Sequence[Features], weights: Sequence[float]) -> Features:
@@ -35,23 +121,39 @@ def interpolated(nodes: Sequence[Features], weights: Sequence[float]) -> Feature
     )
 
 
-def held_out_error(found: Features, direct: Features, origin: Features) -> dict[str, float]:
-    """Return the mean and the largest error of interpolated features, relative to their mean shift.
+def mean_shift(features: Features, origin: Features) -> tuple[float, float]:
+    """Return how far features lie from those of the base, and how long they are.
 
-    ``‖f̂_i - f_i‖ / mean_j ‖f_j - f_j(0)‖`` over chunks and layers i: ``interpolation``'s
-    ``relative_errors``, some chunks at a time. Where nothing is shifted, relative to the features.
+    ``mean_i ‖f_i - f_i(0)‖`` and ``mean_i ‖f_i‖`` over chunks and layers i.
     """
-    total = largest = shift = size = 0.0
-    for start in range(0, len(direct.values), _ROWS):
+    shift = size = 0.0
+    for start in range(0, len(features.values), _ROWS):
         run = slice(start, start + _ROWS)
-        exact = direct.values[run].astype(np.float64)
-        norms = _norms(found.values[run] - exact)
-        total += float(norms.sum())
-        largest = max(largest, float(norms.max()))
+        exact = features.values[run].astype(np.float64)
         shift += float(_norms(exact - origin.values[run]).sum())
         size += float(_norms(exact).sum())
-    rows, unit = direct.values.shape[0] * direct.values.shape[1], shift or size or 1.0
-    return {"mean": total / unit, "max": largest * rows / unit}
+    rows = features.values.shape[0] * features.values.shape[1]
+    return shift / rows, size / rows
+
+
+def held_out_error(found: Features, direct: Features, unit: float) -> dict[str, float]:
+    """Return the mean and the largest error of interpolated features, ``‖f̂_i - f_i‖ / unit``.
+
+    Parameters
+    ----------
+    found, direct
+        Interpolated and computed features.
+    unit
+        A mean shift from the base.
+    """
+    total = largest = 0.0
+    for start in range(0, len(direct.values), _ROWS):
+        run = slice(start, start + _ROWS)
+        norms = _norms(found.values[run].astype(np.float64) - direct.values[run])
+        total += float(norms.sum())
+        largest = max(largest, float(norms.max()))
+    rows = direct.values.shape[0] * direct.values.shape[1]
+    return {"mean": total / rows / unit, "max": largest / unit}
 
 
 def interpolated_key(keys: Sequence[str], weights: Sequence[float]) -> str:

@@ -11,7 +11,8 @@ from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.points import ModelRow, PointRunner, checkpoint_row
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.sweep.dense import Interpolation, NodeFinder, Scales
+from mergekit_audio.sweep.dense import NodeFinder
+from mergekit_audio.sweep.interpolated import Interpolation, Scales
 from mergekit_audio.sweep.merges import VALID_ALONE, Merges, point_facts, scored_key
 from mergekit_audio.sweep.spaces import (
     BASE_NAME,
