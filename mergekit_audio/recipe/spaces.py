@@ -59,7 +59,8 @@ class Interpolate(Strict):
     """λ to probe: at even distances for one λ; for several λ by `design`."""
     tolerance: Annotated[FiniteFloat, Field(gt=0)] = 1e-3
     """The largest mean error of features at λ that the interpolation has not seen, relative to
-    their shift from the base; above it every λ of `scales` is evaluated directly."""
+    their largest shift from the base; above it every λ of `scales` is evaluated directly. What
+    bfloat16 rounds is no error: with `precision: fp32` there is none."""
     max_nodes: int | None = Field(default=None, ge=3)
     """The most λ where features are extracted; null means 9 for one λ, and for K λ as many as
     polynomials of total degree 4 (K = 2) or 3 (K > 2) need."""

@@ -13,7 +13,9 @@ from mergekit_audio import merge
 from mergekit_audio.errors import NotFiniteError, RecipeError
 from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
+from mergekit_audio.recipe.spaces import Interpolate
 from mergekit_audio.sweep import plan, sweep
+from mergekit_audio.sweep.dense import NodeFinder
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges, state_digest
 from mergekit_audio.sweep.spaces import Point
@@ -189,6 +191,18 @@ def test_what_misses_the_tolerance_is_evaluated_directly(world):
     assert not any(row.get("interpolated") for row in summary["rows"])
     assert {"λ = 0.25", "λ = 0.5", "λ = 1"} <= set(by_name(summary))
     assert any("misses the tolerance" in note for note in summary["notes"])
+
+
+def test_what_bfloat16_rounds_is_no_error_of_the_interpolation():
+    finder = NodeFinder(None, None, Interpolate(tolerance=1e-3), None, None)
+
+    def tested(mean, rounding):
+        return {"tasks": {"tones": {"mean": mean, "max": mean, "rounding": rounding}}}
+
+    assert finder._is_accurate([tested(0.02, 0.011)] * 2, 1)
+    assert not finder._is_accurate([tested(0.03, 0.011)] * 2, 1)
+    assert not finder._is_accurate([tested(0.02, 0.0)] * 2, 1)
+    assert not finder._is_accurate([tested(0.0, 0.0)], 1)
 
 
 def test_diverging_weights_are_told_and_left_out(world):
