@@ -9,7 +9,7 @@ task vectors of 10 % of each tensor's standard deviation, one core:
 - plain: at the same 21 λ, each merge is added up and written to disk, loaded by transformers, every
   file is read and embedded on its own, and one probe a seed is trained by a plain loop.
 
-Decoding and preparing the corpus is part of the first two, as reading the files is of the third.
+CPU seconds of one thread. Decoding and preparing the corpus is part of the first two, as reading the files is of the third.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main() -> None:
         plain_s = timed(lambda: [plain_point(root, scale) for scale in chosen])
         plain_s *= len(scales) / len(chosen)
         told = summary_of(root, "dense")["interpolation"][0]
-        print(f"{arguments.tracks} tracks of {arguments.seconds:g} s, {len(SEEDS)} seeds, one core")
+        print(
+            f"{arguments.tracks} tracks of {arguments.seconds:g} s, {len(SEEDS)} seeds, CPU seconds on one core"
+        )
         print(f"dense, 101 λ, {len(told['nodes'])} of them extracted: {dense_s:8.1f} s")
         print(f"direct, 21 λ:                       {direct_s:8.1f} s")
         print(f"plain, 21 λ ({len(chosen)} run):             {plain_s:8.1f} s")
@@ -260,10 +262,10 @@ def summary_of(root: Path, name: str) -> dict[str, Any]:
 
 
 def timed(work: Any) -> float:
-    """Return the seconds that something takes."""
-    started = time.perf_counter()
+    """Return the CPU seconds that something takes: other programs on the machine do not count."""
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _std(value: torch.Tensor) -> torch.Tensor:
