@@ -9,7 +9,8 @@ task vectors of 10 % of each tensor's standard deviation, one core:
 - plain: at the same 21 λ, each merge is added up and written to disk, loaded by transformers, every
   file is read and embedded on its own, and one probe a seed is trained by a plain loop.
 
-CPU seconds of one thread. Decoding and preparing the corpus is part of the first two, as reading the files is of the third.
+CPU seconds of one thread. Decoding and preparing the corpus is part of the first two, as reading
+the files is of the third. The plain way may run at some λ alone; its seconds are scaled to 21.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def main() -> None:
         plain_s *= len(scales) / len(chosen)
         told = summary_of(root, "dense")["interpolation"][0]
         print(
-            f"{arguments.tracks} tracks of {arguments.seconds:g} s, {len(SEEDS)} seeds, CPU seconds on one core"
+            f"{arguments.tracks} tracks of {arguments.seconds:g} s, {len(SEEDS)} seeds; "
+            "CPU seconds of one thread"
         )
         print(f"dense, 101 λ, {len(told['nodes'])} of them extracted: {dense_s:8.1f} s")
         print(f"direct, 21 λ:                       {direct_s:8.1f} s")
