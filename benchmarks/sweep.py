@@ -11,6 +11,11 @@ task vectors of 10 % of each tensor's standard deviation, one core:
 
 CPU seconds of one thread. Decoding and preparing the corpus is part of the first two, as reading
 the files is of the third. The plain way may run at some λ alone; its seconds are scaled to 21.
+
+Measured (40 tracks of 30 s, a Xeon with AMX, torch 2.13, plain at 2 λ): dense 78 s with 7 λ
+extracted, direct 144 s, plain 178 s; a λ costs 0.78, 6.9 and 8.5 s. The tiny encoder is as slow in
+transformers as here, and cultures, weight averaging and the chosen λ are extracted in any case:
+that is why 21 λ gain less than 101. Features were off by 4e-5 of the largest shift.
 """
 
 from __future__ import annotations
