@@ -10,6 +10,7 @@ from typing import Any
 from mergekit_audio.files import write_text
 from mergekit_audio.report.differences import difference_table
 from mergekit_audio.report.figures import score_svg
+from mergekit_audio.report.similarity import TITLES
 from mergekit_audio.report.statement import selection_sentences
 from mergekit_audio.report.table import Table
 from mergekit_audio.report.tables import METRIC_TITLES, main_table, table_notes, table_rows
@@ -49,6 +50,9 @@ def write_report(
     synthetic: bool = False,
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    landscape: Mapping[str, Any] | None = None,
+    similarity: Mapping[str, Any] | None = None,
+    geometry: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a self-contained HTML report of a sweep or an evaluation and return its path.
 
@@ -68,6 +72,12 @@ def write_report(
         More lines for the end of the report, name to value (wall time, versions, folders).
     notes
         Sentences for the beginning.
+    landscape
+        The ``summary.json`` of a second sweep of the same cultures, with one λ a culture.
+    similarity
+        The ``summary.json`` of ``cmerge similarity``.
+    geometry
+        What ``weights.inspect.inspect_geometry`` returned.
     """
     heading = f"{title} (synthetic recordings)" if synthetic else title
     parts = [f"<h1>{_text(heading)}</h1>"]
@@ -90,6 +100,9 @@ def write_report(
         "<h2>Figure</h2>",
         f"<figure>{_figure(summary)}<figcaption>{_text(_labelled(caption, synthetic))}"
         "</figcaption></figure>",
+        *_landscape(landscape),
+        *_similarity(similarity),
+        *_geometry(geometry or summary.get("geometry")),
         "<h2>Each label</h2>",
         *(_labels(summary, task) for task in summary["tasks"]),
         "<h2>Tasks</h2>",
@@ -149,6 +162,48 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
         "</div>",
     ]
+
+
+def _landscape(summary: Mapping[str, Any] | None) -> list[str]:
+    if summary is None:
+        return []
+    return ["<h2>One λ a culture</h2>", _list(selection_sentences(summary))]
+
+
+def _similarity(summary: Mapping[str, Any] | None) -> list[str]:
+    if summary is None:
+        return []
+    names = [each["name"] for each in summary["corpora"]]
+    parts = ["<h2>How alike the corpora sound</h2>"]
+    for measure, title in TITLES.items():
+        lines = [
+            [name, *(f"{value:.3f}" for value in row)]
+            for name, row in zip(names, summary["measures"][measure]["values"], strict=True)
+        ]
+        parts.append(_plain(title, ["", *names], lines))
+    return parts
+
+
+def _geometry(value: Mapping[str, Any] | None) -> list[str]:
+    if value is None:
+        return []
+    relations = value["relations"]
+    rows = [
+        [name, f"{norm:.3g}", f"{pair['total']['relative_norm'] or 0.0:.3g}"]
+        for name, norm, pair in zip(
+            relations["models"], relations["norms"], value["pairs"], strict=True
+        )
+    ]
+    return ["<h2>Task vectors</h2>", _plain("Size", ["model", "‖τ‖", "‖τ‖ / ‖θ‖"], rows)]
+
+
+def _plain(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(each)}</th>" for each in heads)
+    lines = "".join(f"<tr>{''.join(f'<td>{_text(c)}</td>' for c in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><caption>{_text(caption)}</caption><thead><tr>{head}</tr>'
+        f"</thead><tbody>{lines}</tbody></table></div>"
+    )
 
 
 def _labels(summary: Mapping[str, Any], task: Mapping[str, Any]) -> str:
