@@ -36,13 +36,22 @@ class Ledger:
             if path.exists():
                 self._read()
 
-    def find(self, name: str, key: tuple[Any, ...]) -> dict[str, Any] | None:
-        """Return the finished point of this row, or ``None``."""
-        return self._by_name.get((name, *key))
+    def find(
+        self, name: str, key: tuple[Any, ...], task: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return the finished point of this row and task, or ``None``.
+
+        Two tasks of the same content have the same key: ``task`` tells them apart.
+        """
+        return self._by_name.get((name, task, *key))
 
     def find_content(self, key: tuple[Any, ...]) -> dict[str, Any] | None:
         """Return a finished point with the same weights, task and seed under any row's name."""
         return self._by_content.get(key)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return all finished points, in the order in which they came."""
+        return list(self._by_name.values())
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a finished point; it is on the disk when this returns."""
@@ -68,5 +77,5 @@ class Ledger:
 
     def _remember(self, line: dict[str, Any]) -> None:
         key = tuple(line[field] for field in self.fields)
-        self._by_name[(line["model"], *key)] = line
+        self._by_name[(line["model"], line.get("task"), *key)] = line
         self._by_content.setdefault(key, line)
