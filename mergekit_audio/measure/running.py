@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mergekit_audio.audio.origins import origins
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import (
     canonical_json,
     require_free,
-    sha256_of_file,
     staged_folder,
     write_json,
 )
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.locked import locked_checkpoint, locked_corpus
 from mergekit_audio.measure.encoder import (
     build_encoder,
     device_name,
@@ -32,7 +31,6 @@ from mergekit_audio.measure.planner import MeasurePlan, Subject
 from mergekit_audio.measure.sound import Sound, prepare_sound
 from mergekit_audio.methods.regmean_plus_plus import RegmeanPlusPlus
 from mergekit_audio.progress import Progress, ProgressEvent, silent
-from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.statistics import FACTS_KEY, FACTS_NAME, STATISTICS_STEM
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
@@ -190,36 +188,14 @@ def _write(folder: Path, values: Values, facts: Mapping[str, Any]) -> None:
 def _locked_inputs(plan: MeasurePlan, sounds: Sequence[Sound]) -> list[LockedInput]:
     entries: list[LockedInput] = []
     if plan.base is not None:
-        entries.append(_locked_checkpoint("base", plan.base, ()))
+        entries.append(locked_checkpoint("base", plan.base.source, plan.base))
     for i, (subject, sound) in enumerate(zip(plan.subjects, sounds, strict=True)):
         place = f"models[{i}]." if subject.name else ""
         heads = () if plan.heads is None else plan.heads.files
-        entries.append(_locked_checkpoint(f"{place}model", subject.checkpoint, heads))
-        own, *elsewhere = origins(sound.corpus, plan.root)
-        named = [(f"{place}corpus", own)]
-        named += [(f"{place}corpus (recordings)", origin) for origin in elsewhere]
-        entries += [
-            LockedInput(
-                name=name,
-                source=origin.source,
-                content_digest=sound.corpus.digest,
-                files=origin.files,
-            )
-            for name, origin in named
-        ]
+        model = subject.checkpoint
+        entries.append(locked_checkpoint(f"{place}model", model.source, model, heads))
+        entries += locked_corpus(f"{place}corpus", sound.corpus, plan.root)
     return entries
-
-
-def _locked_checkpoint(name: str, checkpoint: Checkpoint, more: Sequence[Path]) -> LockedInput:
-    return LockedInput(
-        name=name,
-        source=checkpoint.source,
-        content_digest=checkpoint.digest(),
-        files={
-            path.relative_to(checkpoint.folder).as_posix(): sha256_of_file(path)
-            for path in sorted([*checkpoint.files(), *more])
-        },
-    )
 
 
 def _refuse_inputs_inside(plan: MeasurePlan, target: Path) -> None:

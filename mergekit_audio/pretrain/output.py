@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from mergekit_audio.audio.origins import origins
 from mergekit_audio.files import sha256_of_file, staged_folder, write_json, write_text
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.locked import locked_checkpoint, locked_corpus
 from mergekit_audio.pretrain.corpora import TrainingAudio
 from mergekit_audio.pretrain.heads import FITTED_FOLDER, HEADS_NAME, heads_file
 from mergekit_audio.pretrain.planner import TrainPlan
@@ -141,41 +141,22 @@ def _base_inputs(plan: TrainPlan) -> list[LockedInput]:
     base = plan.base
     if base is None:
         return []
-    files = [*base.files(), *plan.fitted.values()]
+    more = [*plan.fitted.values()]
     if plan.imported_heads and (heads := heads_file(base)) is not None:
-        files.append(heads)
+        more.append(heads)
     card = base.folder / "README.md"
     if card.is_file():
-        files.append(card)
-    return [
-        LockedInput(
-            name="base",
-            source=base.source,
-            content_digest=base.digest(),
-            files={
-                path.relative_to(base.folder).as_posix(): sha256_of_file(path)
-                for path in sorted(files)
-            },
-        )
-    ]
+        more.append(card)
+    return [locked_checkpoint("base", base.source, base, more)]
 
 
 def _corpus_inputs(plan: TrainPlan, audio: TrainingAudio) -> list[LockedInput]:
     """Return each corpus with its manifest and recordings; those elsewhere have an entry too."""
-    inputs = []
-    for key, corpus in audio.everything().items():
-        own, *elsewhere = origins(corpus, plan.root)
-        named = [(key, own), *((f"{key} (recordings)", origin) for origin in elsewhere)]
-        inputs += [
-            LockedInput(
-                name=name,
-                source=origin.source,
-                content_digest=corpus.digest,
-                files=origin.files,
-            )
-            for name, origin in named
-        ]
-    return inputs
+    return [
+        entry
+        for key, corpus in audio.everything().items()
+        for entry in locked_corpus(key, corpus, plan.root)
+    ]
 
 
 def _teacher_inputs(plan: TrainPlan, digests: Mapping[str, str]) -> list[LockedInput]:

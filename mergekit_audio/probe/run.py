@@ -21,9 +21,10 @@ from mergekit_audio.files import (
     write_text,
 )
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.locked import locked_checkpoint
 from mergekit_audio.probe.comparison import compare
 from mergekit_audio.probe.features import probed_tracks
-from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
+from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.leakage import find_leakage
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.notes import selection_notes, task_notes

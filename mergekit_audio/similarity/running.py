@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mergekit_audio.audio.origins import origins
 from mergekit_audio.audio.prepared import PreparedCorpus
 from mergekit_audio.audio.store import Store
 from mergekit_audio.cores import core_count
@@ -24,6 +23,7 @@ from mergekit_audio.files import (
     write_text,
 )
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.locked import locked_corpus
 from mergekit_audio.pretrain.objective import device_name
 from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.progress import Progress, ProgressEvent, silent
@@ -182,20 +182,11 @@ def _gains(recipe: SimilarityRecipe, path: Path) -> dict[str, dict[str, float]]:
 
 
 def _locked(plan: SimilarityPlan, corpora: Mapping[str, PreparedCorpus]) -> list[LockedInput]:
-    entries = []
-    for name, corpus in corpora.items():
-        own, *elsewhere = origins(corpus, plan.root)
-        named = [(f"corpora.{name}", own)]
-        named += [(f"corpora.{name} (recordings)", origin) for origin in elsewhere]
-        entries += [
-            LockedInput(
-                name=label,
-                source=origin.source,
-                content_digest=corpus.digest,
-                files=origin.files,
-            )
-            for label, origin in named
-        ]
+    entries = [
+        entry
+        for name, corpus in corpora.items()
+        for entry in locked_corpus(f"corpora.{name}", corpus, plan.root)
+    ]
     for label, path in (("fitted", plan.fitted), ("gains", plan.results)):
         if path is not None:
             digest = sha256_of_file(path)

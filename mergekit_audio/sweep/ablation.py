@@ -17,7 +17,8 @@ from mergekit_audio.files import (
     write_text,
 )
 from mergekit_audio.lock import Lock, LockedInput, make_lock, recipe_digest, write_lock
-from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
+from mergekit_audio.locked import locked_checkpoint
+from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.points import PointRunner, checkpoint_row
 from mergekit_audio.probe.run import RESULTS_NAME, SUMMARY_NAME, store_folder, work_folder

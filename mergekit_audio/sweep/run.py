@@ -11,7 +11,8 @@ from mergekit_audio import merge
 from mergekit_audio.audio.store import Store
 from mergekit_audio.files import require_free, staged_folder
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
-from mergekit_audio.probe.inputs import locked_checkpoint, locked_tasks
+from mergekit_audio.locked import locked_checkpoint
+from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.notes import selection_notes, task_notes
 from mergekit_audio.probe.points import PointRunner
