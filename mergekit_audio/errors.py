@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class CmergeError(Exception):
@@ -22,6 +23,9 @@ class CmergeError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.hint)
 
 
 class UsageError(CmergeError):
@@ -57,6 +61,9 @@ class RecipeError(CmergeError):
     def __init__(self, faults: list[Fault], hint: str = "") -> None:
         self.faults = sorted(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults), hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults, self.hint)
 
 
 class InputError(CmergeError):

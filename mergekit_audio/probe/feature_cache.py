@@ -258,6 +258,17 @@ class FeatureCache:
         return self.folder / family / f"{key}.npy", self.folder / family / f"{key}.json"
 
 
+def stored_array(path: Path) -> Found | None:
+    """Return the index and the rows of a finished array by its file; ``None`` if it is gone."""
+    index, values = _read_index(path.with_suffix(".json")), _read_array(path)
+    return None if index is None or values is None else (index, values)
+
+
+def unpacked_chunks(index: dict[str, Any]) -> Iterator[ChunkKey]:
+    """Yield the content of each row of an array by its index."""
+    return _unpacked(index["chunks"])
+
+
 @dataclass(frozen=True)
 class _Donor:
     """Rows of another corpus."""

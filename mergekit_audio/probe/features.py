@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,12 @@ from mergekit_audio.probe.embedding import (
     may_use_bfloat16,
 )
 from mergekit_audio.probe.encoders import FrozenEncoder
-from mergekit_audio.probe.feature_cache import FeatureCache, Wanted
+from mergekit_audio.probe.feature_cache import (
+    ChunkKey,
+    FeatureCache,
+    Found,
+    Wanted,
+)
 from mergekit_audio.probe.parallel import one_core_each
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 from mergekit_audio.recipe.protocols import Protocol
@@ -75,9 +80,23 @@ class Features:
     track_ids: tuple[str, ...]
     facts: dict[str, Any]
 
+    @property
+    def path(self) -> Path:
+        """The file of the cache that ``values`` is mapped from."""
+        name = getattr(self.values, "filename", None)
+        assert name is not None
+        return Path(name)
+
     def column(self, layer: int) -> int:
         """Return where a hidden state lies in ``values``."""
         return self.layers.index(layer)
+
+    def of_tracks(self, only: NDArray[np.bool_]) -> Features:
+        """Return the rows of some tracks, shape ``[tracks]``; no copy where these are all rows."""
+        rows = only[self.track_of_chunk]
+        if rows.all():
+            return self
+        return replace(self, values=self.values[rows], track_of_chunk=self.track_of_chunk[rows])
 
 
 def extract(
@@ -90,6 +109,7 @@ def extract(
     *,
     layers: Sequence[int] | None = None,
     build: Callable[[int], nn.Module] | None = None,
+    only: NDArray[np.bool_] | None = None,
 ) -> Features:
     """Return the features of a corpus, from the cache where the same content was embedded before.
 
@@ -117,6 +137,9 @@ def extract(
         returned.
     build
         ``encoder.build``, or a function that keeps what it gave for the next corpus.
+    only
+        Which of the tracks with a split are embedded, shape ``[tracks]``; ``None`` means all. On a
+        CPU a later call for more tracks takes these rows over.
 
     Raises
     ------
@@ -131,12 +154,21 @@ def extract(
     chosen = _chosen_layers(encoder, layers)
     tracks = probed_tracks(corpus)
     chunks = cut_tracks(tracks, protocol, corpus.sample_rate_hz, backbone.receptive_field)
+    if only is not None:
+        chunks = [chunk for chunk in chunks if only[chunk.track_index]]
     devices = embedding_devices()
     work = _Work(encoder, protocol, tracks, chunks, devices, FeatureCache(cache))
     with one_core_each():
         found = work.complete(chosen) or work.embed(
             chosen, build or encoder.build, progress, workers
         )
+    return made_features(found, tracks, chunks, encoder)
+
+
+def made_features(
+    found: Found, tracks: Sequence[PreparedTrack], chunks: Sequence[Chunk], encoder: FrozenEncoder
+) -> Features:
+    """Return an array of the cache as the features of chunks."""
     index, values = found
     return Features(
         key=index["key"],
@@ -226,10 +258,7 @@ class _Work:
             family=_family(self.encoder, protocol, layers, device, self._precision(device)),
             layers=layers,
             width=self.encoder.width,
-            chunks=[
-                (self.tracks[chunk.track_index].digest, chunk.start, chunk.stop)
-                for chunk in self.chunks
-            ],
+            chunks=[chunk_content(self.tracks, chunk) for chunk in self.chunks],
             storage=protocol.storage,
             precision=self._precision(device),
             takes_rows_over=device == "cpu",
@@ -263,6 +292,11 @@ def _family(
         "storage": protocol.storage,
     }
     return sha256_of_text(canonical_json(described))
+
+
+def chunk_content(tracks: Sequence[PreparedTrack], chunk: Chunk) -> ChunkKey:
+    """Return what names a chunk's row in the cache."""
+    return tracks[chunk.track_index].digest, chunk.start, chunk.stop
 
 
 def _chosen_layers(encoder: FrozenEncoder, layers: Sequence[int] | None) -> tuple[int, ...]:

@@ -31,10 +31,7 @@ class Ledger:
         self.fields = fields
         self._by_name: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._by_content: dict[tuple[Any, ...], dict[str, Any]] = {}
-        with explain_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self._read()
+        self._start()
 
     def find(
         self, name: str, key: tuple[Any, ...], task: str | None = None
@@ -60,6 +57,17 @@ class Ledger:
             stream.flush()
             os.fsync(stream.fileno())
         self._remember(line)
+
+    def learn(self, line: dict[str, Any]) -> None:
+        """Take a finished point for granted without writing it."""
+        self._remember(line)
+
+    def _start(self) -> None:
+        """Read what an earlier run left."""
+        with explain_os_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._read()
 
     def _read(self) -> None:
         content = self.path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,30 +42,16 @@ class TrackScores:
     def save(
         self, key: Key, task: PreparedTask, predictions: Mapping[str, NDArray[np.float64]]
     ) -> None:
-        """Write ``<split>_ids``, ``<split>_scores``, ``<split>_targets`` and ``labels``.
+        """Write what ``packed_scores`` makes of a point's predictions."""
+        self.put(key, packed_scores(task, predictions))
 
-        Parameters
-        ----------
-        key
-            The point.
-        task
-            Its labels and targets.
-        predictions
-            Float64, shape ``[tracks, outputs]``, of valid and test (or of valid alone):
-            probabilities, logits (``aggregate: mean_logit``) or values.
-        """
-        ids = np.array(task.track_ids(), dtype=np.str_)
-        arrays: dict[str, NDArray[Any]] = {"labels": np.array(task.labels, dtype=np.str_)}
-        for split in predictions:
-            rows = task.splits == split
-            arrays[f"{split}_ids"] = ids[rows]
-            arrays[f"{split}_scores"] = predictions[split]
-            arrays[f"{split}_targets"] = task.targets[rows]
+    def put(self, key: Key, packed: bytes) -> None:
+        """Write a point's file, from this process or another one, whole or not at all."""
         target = self._path(key)
         with explain_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with staged_file(target) as staging, open(staging, "wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
+            with staged_file(target) as staging:
+                staging.write_bytes(packed)
 
     def load(self, key: Key, split: str = "test") -> NDArray[np.float64]:
         """Return a point's scores of one split, shape ``[tracks, outputs]``."""
@@ -116,6 +103,29 @@ class TrackScores:
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{sha256_of_text('/'.join(map(str, key)))[:32]}.npz"
+
+
+def packed_scores(task: PreparedTask, predictions: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Return an ``.npz`` of ``<split>_ids``, ``<split>_scores``, ``<split>_targets``, ``labels``.
+
+    Parameters
+    ----------
+    task
+        Its labels and targets.
+    predictions
+        Float64, shape ``[tracks, outputs]``, of valid and test (or of valid alone): probabilities,
+        logits (``aggregate: mean_logit``) or values.
+    """
+    ids = np.array(task.track_ids(), dtype=np.str_)
+    arrays: dict[str, NDArray[Any]] = {"labels": np.array(task.labels, dtype=np.str_)}
+    for split in predictions:
+        rows = task.splits == split
+        arrays[f"{split}_ids"] = ids[rows]
+        arrays[f"{split}_scores"] = predictions[split]
+        arrays[f"{split}_targets"] = task.targets[rows]
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
 
 
 def file_name(line: Mapping[str, Any]) -> str:
