@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mergekit_audio.cli.curve import Curve
 from mergekit_audio.cli.output import duration, is_main_process
 from mergekit_audio.progress import Progress, ProgressEvent, silent
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_WORTH_A_LINE = 1.0
@@ -76,7 +77,10 @@ class Lines:
 
 
 class Bars:
-    """One rich bar for each running task; a finished one leaves a line if it took a second."""
+    """One rich bar for each running task; a finished one leaves a line if it took a second.
+
+    Below the bars stands the curve of a search for λ, if there is one; its last form stays.
+    """
 
     def __init__(self, console: Console) -> None:
         from rich.progress import (
@@ -88,11 +92,24 @@ class Bars:
             TimeRemainingColumn,
         )
         from rich.table import Column
+        from rich.text import Text
 
+        curve = Curve()
+        width, encoding = max(1, console.width - 1), console.encoding
+
+        class View(Progress):
+            """The bars, and the curve below."""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield from super().get_renderables()
+                if text := curve.text(encoding):
+                    yield Text(text[:width])
+
+        self.curve = curve
         note_column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.lock = threading.Lock()
         self.rows: dict[str, tuple[Any, float]] = {}
-        self.view = Progress(
+        self.view = View(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -112,10 +129,15 @@ class Bars:
     def __exit__(self, *reason: object) -> None:
         """Stop drawing and give the cursor back."""
         self.view.stop()
+        if text := self.curve.text(self.view.console.encoding):
+            self._print(text)
 
     def __call__(self, event: ProgressEvent) -> None:
         """Draw the event."""
         with self.lock:
+            if event.point is not None:
+                self.curve.add(event.point)
+                return
             if event.task not in self.rows:
                 if _ends(event):
                     self._remark(event)
@@ -129,12 +151,15 @@ class Bars:
                 del self.rows[event.task]
                 seconds = time.monotonic() - begun
                 if seconds >= SECONDS_WORTH_A_LINE:
-                    self.view.console.print(_line(event, seconds), markup=False, highlight=False)
+                    self._print(_line(event, seconds))
 
     def _remark(self, event: ProgressEvent) -> None:
         """Keep a line for an event that is over at once but says something."""
         if event.note:
-            self.view.console.print(_line(event, 0.0), markup=False, highlight=False)
+            self._print(_line(event, 0.0))
+
+    def _print(self, text: str) -> None:
+        self.view.console.print(text, markup=False, highlight=False)
 
 
 def _say_remark(event: ProgressEvent) -> None:
