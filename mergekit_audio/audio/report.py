@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 LEFT_OUT = ("undecodable", "silent", "too_short", "duplicated")
 KEPT = ("untagged",)
+MOST_NAMED = 5
+"""Recordings that one sentence names."""
 _TITLES = {
     "undecodable": "could not be decoded",
     "silent": "silent",
@@ -83,3 +85,20 @@ class PrepareReport:
             if len(listed) < len(findings):
                 lines.append(f"  and {len(findings) - len(listed)} more")
         return lines
+
+
+def left_out_sentence(report: Mapping[str, Any]) -> str:
+    """Return which recordings of a corpus could not be used, and why; "" where all could.
+
+    Parameters
+    ----------
+    report
+        The findings as plain values, see ``PrepareReport.as_dict``.
+    """
+    found = [each for kind in LEFT_OUT for each in report.get(kind, ())]
+    if not found:
+        return ""
+    named = "; ".join(f"{each['path']}: {each['reason']}" for each in found[:MOST_NAMED])
+    more = len(found) - MOST_NAMED
+    count = f"{len(found)} recording{'s are' if len(found) > 1 else ' is'} left out"
+    return f"{count}: {named}" + (f"; and {more} more." if more > 0 else ".")

@@ -29,6 +29,15 @@ def _output_path(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _row_name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"expected a name that can be printed in one line, found {text!r}")
+    return text
+
+
+RowName = Annotated[str, AfterValidator(_row_name)]
+"""What a row or column is called in tables."""
+
 OutputPath = Annotated[str, AfterValidator(_output_path)]
 """A folder to write, relative to the recipe file; `~` is the user's home."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
-from mergekit_audio.recipe.base import OutputPath, Plugin, Strict, default_plugin
+from mergekit_audio.recipe.base import OutputPath, Plugin, RowName, Strict, default_plugin
 from mergekit_audio.recipe.presets import PRESETS
 from mergekit_audio.recipe.protocols import Protocol as Protocol  # part of this module's recipe
 from mergekit_audio.recipe.tuning import Tuning, transfer_label, transfer_name
@@ -25,7 +25,7 @@ DEFAULT_SEEDS = (0, 1, 2, 3, 4)
 class Task(Strict):
     """One probing task: a corpus with splits, and what to tell of its tracks."""
 
-    name: str
+    name: RowName
     """The column's name in tables."""
     corpus: str
     """A manifest, a folder or a prepared corpus with `split` and `tags` or `values`."""
@@ -72,7 +72,7 @@ class Task(Strict):
 class EvaluateModel(Strict):
     """One row of the table."""
 
-    name: str = ""
+    name: RowName = "model"
     """The row's name; left out, the last part of `model`."""
     model: str
     """A checkpoint folder or a hub repo id."""
@@ -81,7 +81,7 @@ class EvaluateModel(Strict):
     @classmethod
     def _named(cls, value: Any) -> Any:
         if isinstance(value, dict) and "name" not in value and isinstance(value.get("model"), str):
-            return {"name": PurePosixPath(value["model"]).name, **value}
+            return {"name": PurePosixPath(value["model"]).name or value["model"], **value}
         return value
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.base import FiniteFloat, Strict
+from mergekit_audio.recipe.base import FiniteFloat, RowName, Strict
 from mergekit_audio.recipe.merge import LayerRange
 from mergekit_audio.registry import did_you_mean
 
@@ -44,7 +44,7 @@ class ScaleRange(Strict):
 class SpaceGroup(Strict):
     """Tensors with a λ of their own."""
 
-    name: str
+    name: RowName
     """The group's name in tables."""
     match: str | list[str] = "*"
     """Globs over tensor names: `*` any text, `?` one character, `{0-5}` range, `{a,b}` choice."""
