@@ -9,7 +9,7 @@ from groups import in_library, make_group, merge
 
 SHAPES = [(), (5,), (7, 3), (3, 7), (12, 10), (4, 3, 2), (1, 1, 6), (6, 1, 5), (8, 6, 3)]
 cases = pytest.mark.parametrize("shape", SHAPES, ids=str)
-counts = pytest.mark.parametrize("count", [1, 2, 3, 4])
+COUNTS_AND_LIBRARIES = [(count, name) for count in (1, 2, 3, 4) for name in ("numpy", "torch")]
 libraries = pytest.mark.parametrize("library", ["numpy", "torch"])
 
 
