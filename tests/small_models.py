@@ -25,9 +25,17 @@ SHAPES = {
 }
 
 
-def family(root, models=("makam", "lyra", "carnatic"), *, seed=0, dtype=torch.float32, size=0.05):
+def family(
+    root,
+    models=("makam", "lyra", "carnatic"),
+    *,
+    seed=0,
+    dtype=torch.float32,
+    size=0.05,
+    shapes=SHAPES,
+):
     """Write ``base`` and the models, and return the tensors by folder name."""
-    base = random_tensors(seed, dtype)
+    base = random_tensors(seed, dtype, shapes)
     tensors = {"base": base}
     for i, name in enumerate(models):
         tensors[name] = moved(base, seed + 1 + i, size)
@@ -36,11 +44,11 @@ def family(root, models=("makam", "lyra", "carnatic"), *, seed=0, dtype=torch.fl
     return tensors
 
 
-def random_tensors(seed, dtype=torch.float32):
+def random_tensors(seed, dtype=torch.float32, shapes=SHAPES):
     generator = np.random.default_rng(seed)
     tensors = {
         name: torch.as_tensor(generator.standard_normal(shape)).to(dtype)
-        for name, shape in SHAPES.items()
+        for name, shape in shapes.items()
     }
     tensors["encoder.positions"] = torch.arange(12, dtype=torch.int64)
     tensors["encoder.trained"] = torch.tensor([True, False])

@@ -1,38 +1,37 @@
 """SIGKILL at any moment of a merge leaves the old output or the new one, and the rerun succeeds."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from forking import Forked
 from small_models import folder_bytes, recipe, write_model
 
 from mergekit_audio import merge
+from mergekit_audio.errors import InputError
 from mergekit_audio.lock import verify
 
 ROUNDS = 20
-MERGE = """
-import sys
-from pathlib import Path
-from mergekit_audio import merge
-from small_models import recipe
-plan = merge.plan(recipe(["makam", "lyra"], scale=float(sys.argv[2])), Path(sys.argv[1]))
-print("ready", flush=True)
-merge.run(plan, force=True)
-print("done", flush=True)
-"""
+
+
+def merge_here(tell, root, scale):
+    """Tell ``ready``, every event of a merge over what is there, then ``done`` or the error."""
+    plan = merge.plan(recipe(["makam", "lyra"], scale=scale), Path(root))
+    tell("ready")
+    try:
+        merge.run(plan, force=True, progress=lambda event: tell("event"))
+    except InputError as error:
+        tell(str(error))
+    else:
+        tell("done")
 
 
 @pytest.fixture
 def models(tmp_path):
     """Write checkpoints whose merge takes long enough to be killed in the middle."""
     generator = torch.Generator().manual_seed(0)
-    base = {f"layers.{i}.w": torch.randn(400, 1000, generator=generator) for i in range(40)}
+    base = {f"layers.{i}.w": torch.randn(100, 1000, generator=generator) for i in range(40)}
     write_model(tmp_path / "base", base)
     for name in ("makam", "lyra"):
         noise = {
@@ -44,17 +43,13 @@ def models(tmp_path):
 
 
 def start(root, scale):
-    repository = Path(__file__).parents[2]
-    path = os.pathsep.join([str(repository), str(repository / "tests")])
-    process = subprocess.Popen(
-        [sys.executable, "-c", MERGE, str(root), str(scale)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    process = Forked(merge_here, str(root), scale)
+    assert process.line() == "ready"
     return process
+
+
+def lines_until_the_end(process):
+    return list(iter(process.line, ""))
 
 
 def test_twenty_kills_leave_a_whole_output_each_time(models):
@@ -63,20 +58,19 @@ def test_twenty_kills_leave_a_whole_output_each_time(models):
         merge.run(merge.plan(recipe(["makam", "lyra"], scale=scale), models), force=True)
         expected[scale] = folder_bytes(models / "merged")
     process = start(models, 0.2)
-    started = time.monotonic()
-    assert process.stdout.readline() == "done\n"
-    duration_s = time.monotonic() - started
-    process.communicate()
+    lines = lines_until_the_end(process)
+    assert lines[-1] == "done"
+    assert process.wait() == 0
     assert folder_bytes(models / "merged") == expected[0.2]
     moments = random.Random(0)
     there, killed = 0.2, 0
     for _ in range(ROUNDS):
         wanted = 0.7 if there == 0.2 else 0.2
         process = start(models, wanted)
-        time.sleep(moments.uniform(0, duration_s))
-        process.send_signal(signal.SIGKILL)
-        out, _ = process.communicate()
-        killed += "done" not in out
+        for _ in range(moments.randrange(len(lines))):
+            process.line()
+        process.kill()
+        killed += "done" not in lines_until_the_end(process)
         found = folder_bytes(models / "merged")
         assert found in (expected[there], expected[wanted])
         assert verify(models / "merged") == []
@@ -88,11 +82,11 @@ def test_twenty_kills_leave_a_whole_output_each_time(models):
 
 
 def test_a_killed_first_merge_leaves_no_output_and_the_rerun_succeeds(models):
-    for delay_s in (0.0, 0.02, 0.05):
+    for events in (0, 5, 30):
         process = start(models, 0.2)
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        for _ in range(events):
+            process.line()
+        process.kill()
         if (models / "merged").exists():
             assert verify(models / "merged") == []
     merge.run(merge.plan(recipe(["makam", "lyra"]), models), force=True)
@@ -101,11 +95,10 @@ def test_a_killed_first_merge_leaves_no_output_and_the_rerun_succeeds(models):
 
 
 def test_of_two_merges_into_one_folder_one_wins_and_the_other_says_so(models):
-    first = start(models, 0.2)
-    second = start(models, 0.7)
-    ends = [process.communicate() for process in (first, second)]
-    codes = [process.returncode for process in (first, second)]
-    assert 0 in codes
-    for code, (_, err) in zip(codes, ends, strict=True):
-        assert code == 0 or "merged: another process is writing this output" in err
+    processes = [start(models, scale) for scale in (0.2, 0.7)]
+    ends = [lines_until_the_end(process)[-1] for process in processes]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert "done" in ends
+    for end in ends:
+        assert end == "done" or "merged: another process is writing this output" in end
     assert verify(models / "merged") == []

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 from groups import make_group, merge_tensors
 from safetensors.torch import load_file
-from small_models import family, random_tensors, recipe, write_model
+from small_models import (
+    SHAPES,
+    bits,
+    family,
+    random_tensors,
+    recipe,
+    same_bits,
+    write_model,
+)
 from test_method_properties import CASES, made
 
 from mergekit_audio import merge
 from mergekit_audio.merge import arithmetic, slices
 from mergekit_audio.weights.digest import content_digest, tensor_digest
 
+SMALL_SHAPES = SHAPES | {"encoder.layers.1.feed_forward.weight": (90, 100)}
+"""Its largest tensor has more than two of the slices of ``small_slices``."""
 LAYERS = {"encoder.layers.0.", "encoder.layers.1.", "encoder.layers.10."}
 
 
@@ -39,15 +49,30 @@ def labelled(values, names):
     }
 
 
+@pytest.fixture
+def small_slices(monkeypatch):
+    monkeypatch.setattr(slices, "SLICE_ELEMENTS", 1 << 12)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Three folders of the same base and models, in one file each or (``b``) in three."""
+    root = tmp_path_factory.mktemp("models")
+    tensors = family(root / "a", shapes=SMALL_SHAPES)
+    for place, shards in (("b", 3), ("c", 1)):
+        for key, state in tensors.items():
+            write_model(root / place / key, state, shards=shards if key != "base" else 1)
+    return root, tensors
+
+
 @pytest.mark.parametrize(("name", "values"), CASES)
-def test_streamed_is_in_memory(tmp_path, monkeypatch, name, values):
+def test_streamed_is_in_memory(models, small_slices, name, values):
     method = made(name, values)
     if method.needs_statistics:
         pytest.skip("needs measured statistics: tests/measure merges with them")
     method = made(name, labelled(values, models_for(method)))
-    monkeypatch.setattr(slices, "SLICE_ELEMENTS", 1 << 12)
-    tensors = family(tmp_path, models_for(method))
-    plan = merge.plan(engine_recipe(method), tmp_path)
+    root, tensors = models
+    plan = merge.plan(engine_recipe(method), root / "a")
     found = dict(merge.merged_tensors(plan))
     order = [entry.label for entry in plan.recipe.models]
     groups = {}
@@ -74,38 +99,35 @@ def test_streamed_is_in_memory(tmp_path, monkeypatch, name, values):
 
 
 @pytest.mark.parametrize(("name", "values"), CASES)
-def test_bytes_for_any_threads_order_and_sharding(tmp_path, monkeypatch, name, values):
+def test_bits_for_any_threads_order_and_sharding(models, small_slices, monkeypatch, name, values):
     method = made(name, values)
     if method.needs_statistics:
         pytest.skip("needs measured statistics: tests/measure merges with them")
     names = models_for(method)
     method = made(name, labelled(values, names))
-    tensors = family(tmp_path / "a", names)
-    contents = set()
-    for cores, shards, root in ((1, 1, "a"), (2, 3, "b"), (3, 1, "c")):
-        for key, state in tensors.items():
-            write_model(tmp_path / root / key, state, shards=shards if key != "base" else 1)
+    root, _ = models
+    contents = []
+    for cores, place in ((1, "a"), (2, "b"), (3, "c")):
         monkeypatch.setattr(arithmetic, "core_count", lambda cores=cores: cores)
         made_recipe = engine_recipe(method)
-        if method.symmetric and root == "b":
+        if method.symmetric and place == "b":
             reverse = made_recipe.models[::-1]
             made_recipe = made_recipe.model_copy(update={"models": reverse})
-        merge.run(merge.plan(made_recipe, tmp_path / root))
-        contents.add((tmp_path / root / "merged" / "model.safetensors").read_bytes())
-    assert len(contents) == 1
+        merged = merge.merged_tensors(merge.plan(made_recipe, root / place))
+        contents.append({key: bits(value).tobytes() for key, value in merged})
+    assert contents[0] == contents[1] == contents[2]
 
 
 @pytest.mark.parametrize(("name", "values"), CASES)
-def test_scale_zero_is_the_base(tmp_path, name, values):
+def test_scale_zero_is_the_base(models, name, values):
     method = made(name, values)
     if method.needs_statistics:
         pytest.skip("needs measured statistics: tests/measure merges with them")
     names = models_for(method)
-    tensors = family(tmp_path, names)
+    root, tensors = models
     zero = engine_recipe(made(name, labelled(values, names))).model_copy(update={"scale": 0.0})
-    merge.run(merge.plan(zero, tmp_path))
-    found = load_file(tmp_path / "merged" / "model.safetensors")
-    assert all(found[key].equal(base) for key, base in tensors["base"].items())
+    found = dict(merge.merged_tensors(merge.plan(zero, root / "a")))
+    assert all(same_bits(found[key], base) for key, base in tensors["base"].items())
 
 
 def test_randomness_follows_seed_tensor_and_content_alone(tmp_path):
