@@ -22,7 +22,7 @@ def loss(merged, matrices):
     return sum(term.sum() for term in terms)
 
 
-def oracle(matrices, steps=40, learning_rate=1e-3):
+def oracle(matrices, steps=15, learning_rate=1e-3):
     """Run torch's Adam on the loss as the paper writes it."""
     models = [torch.from_numpy(each) for each in matrices]
     merged = sum(models).clone().requires_grad_()
