@@ -74,7 +74,7 @@ class RayExecutor(QueueExecutor):
         cluster, arrivals = self._cluster, self.arrivals
         assert cluster is not None
         assert arrivals is not None
-        while self.waiting and len(self._tasks) < (self.workers or cluster.cores()):
+        while self.waiting and len(self._tasks) < (self.workers or max(1, cluster.cores())):
             piece = self.waiting.popleft()
             task = cluster.task(MOST_DEATHS - 1, on_gpu=piece.embeds)
             reference = task.remote([self._reference], environment(), piece, arrivals.known(piece))
