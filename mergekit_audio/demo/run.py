@@ -2,69 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import yaml
 
 from mergekit_audio import lock
 from mergekit_audio.cores import core_count
+from mergekit_audio.demo.sizes import (
+    CULTURES,
+    FULL,
+    QUICK,
+    QUICK_NOTE,
+    RECIPES,
+    SETTINGS_NAME,
+    DemoSize,
+)
+from mergekit_audio.demo.training import is_done, train
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, require_free, write_json, write_text
-from mergekit_audio.progress import Progress, ProgressEvent, silent
+from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.load import LoadedRecipe, load
 from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.recipe.shipped import shipped_recipe
+from mergekit_audio.recipe.similarity import SimilarityRecipe
 from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.recipe.train import TrainRecipe
 
-CULTURES = ("makam", "hindustani", "carnatic", "lyra")
-RECIPES = ("base", *CULTURES, "multi", "weight_average", "sweep")
-SETTINGS_NAME = "demo.json"
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How much the demo does.
-
-    Parameters
-    ----------
-    tracks
-        Recordings of each tradition.
-    duration_s
-        Length of a recording in seconds.
-    overrides
-        ``key=value`` changes of the shipped demo recipes, by recipe name.
-    """
-
-    tracks: int
-    duration_s: float
-    overrides: dict[str, tuple[str, ...]]
-
-
-FULL = DemoSize(tracks=300, duration_s=8.0, overrides={})
-QUICK = DemoSize(
-    tracks=40,
-    duration_s=6.0,
-    overrides={
-        "base": ("stages[0].steps=30",),
-        **{name: ("stages[0].steps=4", "stages[1].steps=12") for name in (*CULTURES, "multi")},
-        "sweep": ("scales=[0.0, 0.25, 0.5]", "seeds=[0, 1]"),
-    },
-)
-
-QUICK_NOTE = (
-    "The quick demo has too little music and too few steps for its scores to mean anything."
-)
+SUMMARY_NAME = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -97,8 +66,10 @@ def run_demo(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> DemoResult:
-    """Run the whole road on synthetic recordings: corpora, base, cultures, merges, λ sweep, report.
+    """Run the whole road on synthetic recordings: corpora, base, cultures, merges, sweeps, report.
 
+    Two sweeps: one λ for all cultures, each evaluated directly; then one λ a culture on
+    interpolated features, beside what the pre-training loss and the corpora's likeness suggest.
     Whatever is finished is kept: the same call goes on where an earlier one stopped.
 
     Parameters
@@ -125,18 +96,22 @@ def run_demo(
     _open_folder(folder, size, force=force)
     recipes = {name: _open_recipe(folder, name, size) for name in RECIPES}
     _write_corpora(folder, size, ("western",), workers, progress)
-    _train(
+    train(
         [recipes["base"]],
         1,
         progress,
         meanwhile=lambda: _write_corpora(folder, size, CULTURES, max(1, workers - 1), progress),
     )
-    _train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
+    train([recipes[name] for name in ("multi", *CULTURES)], workers, progress)
     _merge(recipes["weight_average"], progress)
-    summary = _sweep(recipes["sweep"], progress)
+    found = {
+        "sweep": _sweep(recipes["sweep"], progress),
+        "similarity": _compare(recipes["similarity"], progress),
+        "landscape": _sweep(recipes["landscape"], progress),
+    }
     wall_time_s = time.monotonic() - started
-    report = _write_report(folder, size, summary, wall_time_s)
-    return DemoResult(folder, report, summary, wall_time_s)
+    report = _write_report(folder, size, found, wall_time_s)
+    return DemoResult(folder, report, found["sweep"], wall_time_s)
 
 
 def _open_folder(folder: Path, size: DemoSize, *, force: bool) -> None:
@@ -176,19 +151,6 @@ def _open_recipe(folder: Path, name: str, size: DemoSize) -> LoadedRecipe:
     return load(target)
 
 
-def _is_done(loaded: LoadedRecipe) -> bool:
-    """Tell whether a recipe's output is there and was made by this very recipe."""
-    output = loaded.root / loaded.recipe.output
-    if not (output / lock.LOCK_NAME).is_file():
-        return False
-    if lock.read_lock(output).recipe_digest != loaded.digest:
-        raise InputError(
-            f"{output}: was made by another recipe than {loaded.path}",
-            "run the demo with --force, or in another folder",
-        )
-    return True
-
-
 def _write_corpora(
     folder: Path, size: DemoSize, cultures: Sequence[str], workers: int, progress: Progress
 ) -> None:
@@ -197,59 +159,6 @@ def _write_corpora(
     for culture in cultures:
         corpus = Synthetic(culture=culture, tracks=size.tracks, duration_s=size.duration_s)
         corpus.write(folder / "data" / culture, progress=progress, workers=workers)
-
-
-def _train(
-    recipes: Sequence[LoadedRecipe],
-    workers: int,
-    progress: Progress,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> None:
-    """Train what is missing, side by side in processes, and pass their progress on.
-
-    ``meanwhile`` is work of this process that needs none of the models.
-    """
-    waiting = [loaded for loaded in recipes if not _is_done(loaded)]
-    if not waiting:
-        meanwhile()
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        events = manager.Queue()
-        with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
-            running = [pool.submit(_train_one, each.path, events) for each in waiting]
-            try:
-                meanwhile()
-                while not all(future.done() for future in running):
-                    with contextlib.suppress(Empty):
-                        progress(events.get(timeout=0.2))
-                    for future in running:
-                        if future.done():
-                            future.result()  # raises what went wrong, while others still train
-            except BaseException:
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
-
-
-def _train_one(path: Path, events: Any) -> None:
-    from mergekit_audio import pretrain
-
-    loaded = load(path)
-    recipe = loaded.recipe
-    assert isinstance(recipe, TrainRecipe)
-
-    def send(event: ProgressEvent) -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None and not parent.is_alive():
-            raise SystemExit("the demo was killed; the same command goes on")
-        task = f"{recipe.culture}: {event.task}"
-        events.put(ProgressEvent(task, event.done, event.total, event.note))
-
-    command = "train-culture" if isinstance(recipe.corpus, str) else "train-multi"
-    pretrain.run(
-        pretrain.plan(recipe, loaded.root), progress=send, command=f"cmerge {command} {path.name}"
-    )
 
 
 def _merge(loaded: LoadedRecipe, progress: Progress) -> None:
@@ -264,27 +173,42 @@ def _sweep(loaded: LoadedRecipe, progress: Progress) -> dict[str, Any]:
     from mergekit_audio import sweep
 
     assert isinstance(loaded.recipe, SweepRecipe)
-    if not _is_done(loaded):
-        sweep.sweep(
-            loaded.recipe,
-            loaded.root,
-            progress=progress,
-            command="cmerge sweep-lambda sweep.yaml",
-        )
-    summary = loaded.root / loaded.recipe.output / "summary.json"
-    found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+    if not is_done(loaded):
+        command = f"cmerge sweep-lambda {loaded.path.name}"
+        sweep.sweep(loaded.recipe, loaded.root, progress=progress, command=command)
+    return _summary(loaded)
+
+
+def _compare(loaded: LoadedRecipe, progress: Progress) -> dict[str, Any]:
+    from mergekit_audio import similarity
+
+    assert isinstance(loaded.recipe, SimilarityRecipe)
+    if not is_done(loaded):
+        planned = similarity.plan(loaded.recipe, loaded.root)
+        command = f"cmerge similarity {loaded.path.name}"
+        similarity.run(planned, progress=progress, command=command)
+    return _summary(loaded)
+
+
+def _summary(loaded: LoadedRecipe) -> dict[str, Any]:
+    path = loaded.root / loaded.recipe.output / SUMMARY_NAME
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def _write_report(
-    folder: Path, size: DemoSize, summary: dict[str, Any], wall_time_s: float
+    folder: Path, size: DemoSize, found: Mapping[str, dict[str, Any]], wall_time_s: float
 ) -> Path:
     from mergekit_audio.report.html import write_report
+    from mergekit_audio.weights.checkpoint import Checkpoint
+    from mergekit_audio.weights.inspect import inspect_geometry
 
     models = ["base", *CULTURES, "multi", "weight_average", "sweep/best"]
+    opened = {name: Checkpoint.open(f"runs/{name}", root=folder) for name in ("base", *CULTURES)}
+    base = opened.pop("base")
     return write_report(
         folder / "report.html",
-        summary,
+        found["sweep"],
         title="cmerge demo",
         synthetic=True,
         facts={
@@ -294,4 +218,7 @@ def _write_report(
             "versions": ", ".join(f"{name} {value}" for name, value in lock.environment().items()),
         },
         notes=[QUICK_NOTE] if size is QUICK else [],
+        landscape=found["landscape"],
+        similarity=found["similarity"],
+        geometry=inspect_geometry(base, opened),
     )
