@@ -2,13 +2,12 @@ import errno
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forking import Forked
 from pretraining import make_corpus, make_project, make_recipe
 
 from mergekit_audio import pretrain
@@ -16,35 +15,6 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain import saving
 from mergekit_audio.pretrain.work import open_work
 
-# Trains in a process of its own and prints a line after every event; with a number as the second
-# argument the process kills itself in the middle of writing that checkpoint file.
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-from pretraining import make_recipe
-from mergekit_audio import pretrain
-from mergekit_audio.pretrain import saving
-
-root, files = Path(sys.argv[1]), int(sys.argv[2])
-written = 0
-whole = saving._save
-
-def half(path, value):
-    global written
-    written += 1
-    if written == files:
-        path.write_bytes(b"half of it")
-        os.kill(os.getpid(), signal.SIGKILL)
-    whole(path, value)
-
-if files:
-    saving._save = half
-
-def tell(event):
-    print(event.task, event.done, flush=True)
-
-pretrain.run(pretrain.plan(make_recipe(output="killed"), root), progress=tell)
-"""
 FILES = (
     "model.safetensors",
     "heads.safetensors",
@@ -61,16 +31,25 @@ def project(tmp_path_factory):
     return root
 
 
-def start(root, *, die_at_file=0):
-    paths = [os.path.dirname(__file__) + "/..", os.getcwd(), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(root), str(die_at_file)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        text=True,
-    )
+def train(tell, root, die_at_file=0):
+    """Train into ``killed`` and tell every event.
+
+    With a number the process kills itself in the middle of writing that checkpoint file.
+    """
+    written = 0
+    whole = saving._save
+
+    def half(path, value):
+        nonlocal written
+        written += 1
+        if written == die_at_file:
+            path.write_bytes(b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(path, value)
+
+    saving._save = half
+    plan = pretrain.plan(make_recipe(output="killed"), root)
+    pretrain.run(plan, progress=lambda event: tell(f"{event.task} {event.done}"))
 
 
 def same(root, one="out", other="killed"):
@@ -83,23 +62,23 @@ def same(root, one="out", other="killed"):
 
 def test_killed_while_saving_and_at_three_random_moments(project):
     """SIGKILL in a save, and between, in and after steps; the same call ends with the same bits."""
-    with start(project, die_at_file=1) as process:
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+    assert Forked(train, project, 1).wait() == -signal.SIGKILL
     chance = random.SystemRandom()
     moments = []
     for stage, last in (("stabilise", 3), ("adapt", 2), ("adapt", 3)):
         step, wait = chance.randint(0, last), chance.random() * 0.05
-        with start(project) as process:
-            for line in process.stdout:
-                name, done = line.rsplit(" ", 1)
-                # a resumed run may begin behind the wished step: then its first event will do
-                if name == f"stage {stage}" and int(done) >= step:
-                    break
-            time.sleep(wait)
-            process.send_signal(signal.SIGKILL)
-        moments.append((stage, step, wait, process.returncode))
-        if process.returncode == 0:  # it was faster than the signal
+
+        def reached(line, stage=stage, step=step):
+            # a resumed run may begin behind the wished step: then its first event will do
+            name, _, done = line.rpartition(" ")
+            return name == f"stage {stage}" and int(done) >= step
+
+        process = Forked(train, project)
+        process.wait_for(reached)
+        time.sleep(wait)
+        process.kill()
+        moments.append((stage, step, wait, process.wait()))
+        if process.wait() == 0:  # it was faster than the signal
             break
     assert moments[0][-1] == moments[1][-1] == -signal.SIGKILL, moments
     if moments[-1][-1] != 0:

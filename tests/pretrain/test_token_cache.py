@@ -1,9 +1,5 @@
 """The cache of codes: whole segments once, whatever the cores, the kills and the damage."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forking import Forked
 
 from mergekit_audio.audio.corpus import Track
 from mergekit_audio.audio.prepared import PreparedTrack, Segment
@@ -161,32 +158,40 @@ def test_only_what_is_missing_or_cut_short_is_made(tmp_path, items):
         np.testing.assert_array_equal(one, other)
 
 
-KILLED = """
-import sys
-sys.path[:0] = sys.argv[3:]
-from test_token_cache import Counter, Segment, TargetCache, make_track
-track = make_track(sys.argv[1], 7, 12_000 * 200)
-items = [(track, Segment(0, start, start + 12_000)) for start in range(0, track.samples, 12_000)]
-TargetCache(sys.argv[2], "counter", Counter(seconds=0.05)).prepare(items, workers=2)
-"""
+class Stuck(Counter):
+    """A teacher that says so at its 20th segment and then never answers."""
+
+    def __init__(self, tell):
+        super().__init__()
+        self.tell = tell
+
+    def targets(self, wave):
+        codes = super().targets(wave)
+        if len(self.calls) >= 20:
+            self.tell("stuck")
+            threading.Event().wait()
+        return codes
+
+
+def fill(tell, sound, store):
+    """Fill a cache by two workers until they are stuck."""
+    track = make_track(sound, 7, 12_000 * 200)
+    items = [(track, Segment(0, at, at + 12_000)) for at in range(0, track.samples, 12_000)]
+    TargetCache(store, "counter", Stuck(tell)).prepare(items, workers=2)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     sound, store = tmp_path / "sound", tmp_path / "store"
     sound.mkdir()
-    arguments = [sys.executable, "-c", KILLED, str(sound), str(store), str(Path(__file__).parent)]
-    process = subprocess.Popen(arguments)
-    deadline = time.monotonic() + 300
-    while len(files_below(store)) < 5 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process = Forked(fill, sound, store)
+    assert process.line() == "stuck"
+    process.kill()
     track = make_track(sound, 7, 12_000 * 200)
     items = [(track, Segment(0, at, at + 12_000)) for at in range(0, track.samples, 12_000)]
     teacher = Counter()
     cache = TargetCache(store, "counter", teacher)
     made = [cache.path(*item) for item in items if cache.path(*item).exists()]
-    assert 3 <= len(made) < 200
+    assert 15 <= len(made) < 25
     # What the kill caught in the act, if anything, and more of it than it could have left.
     abandoned = made[0].with_name(f".{made[0].name}.0123abcd.partial")
     abandoned.write_bytes(b"half")

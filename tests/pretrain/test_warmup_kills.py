@@ -2,42 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from forking import Forked
 from pretraining import make_base, make_corpus, make_recipe
 
 from mergekit_audio import pretrain
-
-# Trains and kills itself with SIGKILL at a moment: after a step of a stage, or when the stage's
-# result has its name and its checkpoints are about to be removed.
-CHILD = """
-import json, os, signal, sys
-from pathlib import Path
-from mergekit_audio import pretrain
 from mergekit_audio.pretrain.work import StageFolder
-from mergekit_audio.recipe.train import TrainRecipe
 
-root, recipe, moment, stage, step = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def tell(event):
-    if moment == "step" and event.task == f"stage {stage}" and event.done == step:
-        die()
-
-if moment == "finished":
-    drop = StageFolder.drop_checkpoints
-    def drop_or_die(self):
-        if self.folder.name.endswith(stage):
-            die()
-        drop(self)
-    StageFolder.drop_checkpoints = drop_or_die
-
-pretrain.run(pretrain.plan(TrainRecipe.model_validate_json(recipe), root), progress=tell)
-"""
 MOMENTS = [
     ("step", "heads_warmup", 3),
     ("step", "heads_warmup", 5),
@@ -72,17 +44,29 @@ def recipe(output, hooks):
     )
 
 
-def start(root, made, moment):
-    paths = [os.path.dirname(__file__) + "/..", os.getcwd(), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    arguments = [str(root), made.model_dump_json(), *(str(each) for each in moment)]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def train(tell, root, made, moment, stage, step):
+    """Train and end with SIGKILL at a moment.
+
+    ``step``: after a step of a stage; ``finished``: when the stage's result has its name and its
+    checkpoints are about to be removed.
+    """
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(event):
+        if moment == "step" and event.task == f"stage {stage}" and event.done == step:
+            die()
+
+    def drop_or_die(self):
+        if self.folder.name.endswith(stage):
+            die()
+        drop(self)
+
+    drop = StageFolder.drop_checkpoints
+    if moment == "finished":
+        StageFolder.drop_checkpoints = drop_or_die
+    pretrain.run(pretrain.plan(made, root), progress=heard)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +81,7 @@ def test_a_killed_warm_up_goes_on_with_the_same_bits(tmp_path, hooks, moments):
     pretrain.run(pretrain.plan(recipe("out", hooks), tmp_path))
     killed = recipe("killed", hooks)
     for moment in moments:
-        done = start(tmp_path, killed, moment)
-        assert done.returncode == -signal.SIGKILL, (moment, done.stderr)
+        assert Forked(train, tmp_path, killed, *moment).wait() == -signal.SIGKILL, moment
         assert not (tmp_path / "killed").exists()
     assert (tmp_path / "killed.work/1-heads_warmup/finished").is_dir()
     pretrain.run(pretrain.plan(killed, tmp_path))

@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import make_mert_checkpoint
+from forking import Forked
 from probing import CONFIG, write_corpus
 
 from mergekit_audio.audio.store import Store
@@ -24,12 +22,6 @@ from mergekit_audio.recipe.protocols import Protocol
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 PROTOCOL = Protocol(chunk_s=0.25)
-SLOW = """
-import sys, time
-sys.path[:0] = {paths!r}
-from test_feature_resume import embed
-embed({root!r}, {cache!r}, told=lambda event: time.sleep(0.05))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +36,17 @@ def embed(root, cache, told=lambda event: None, workers=1, corpus="corpus"):
     encoder = FrozenEncoder.of_checkpoint(Checkpoint.open(f"{root}/model"), Mert())
     prepared = Store(Path(root) / "store").prepare(Path(root) / corpus)
     return extract(encoder, prepared, PROTOCOL, Path(cache), told, workers)
+
+
+def embed_a_part(tell, root, cache):
+    """Say so when some rows are done, and never do the others."""
+
+    def told(event):
+        if event.done >= 12:
+            tell("stuck")
+            threading.Event().wait()
+
+    embed(root, cache, told)
 
 
 def content(cache):
@@ -68,17 +71,9 @@ def test_after_a_kill_only_missing_rows_are_computed(world, tmp_path, monkeypatc
     """By another number of workers than before the kill."""
     embed(world, tmp_path / "whole")
     cache = tmp_path / "killed"
-    here = Path(__file__)
-    paths = [str(here.parent), str(here.parents[1]), str(here.parents[2])]
-    code = SLOW.format(paths=paths, root=str(world), cache=str(cache))
-    process = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 60
-    while journal_lines(cache) < 5:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process = Forked(embed_a_part, world, cache)
+    assert process.line() == "stuck"
+    process.kill()
     done = journal_lines(cache)
     assert 5 <= done < 40
     rows = counted(monkeypatch)
