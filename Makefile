@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PIP_FLAGS ?=
 DEMO_FOLDER ?= cmerge_demo
-PYTEST_FLAGS ?= -n 2
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt
 

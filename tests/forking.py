@@ -7,6 +7,7 @@ with the tests.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -87,4 +88,5 @@ class Forked:
 
 
 def _call(told: Connection, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    gc.freeze()  # trainings call the garbage collector, which would look through all imports
     work(told.send, *arguments)
