@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,26 @@ def require_free(target: Path, *, force: bool = False) -> None:
             f"{target}: the output already exists",
             "add --force to replace it, or choose another output (--set output=…)",
         )
+
+
+def require_outside(target: Path, inputs: Mapping[str, Path]) -> None:
+    """Raise ``InputError`` when ``target`` is an input or holds one: it would be replaced.
+
+    Parameters
+    ----------
+    target
+        The output folder.
+    inputs
+        What is read, or written beside, by a name for people.
+    """
+    place = Path(target).resolve()
+    for name, path in inputs.items():
+        found = Path(path).resolve()
+        if place == found or place in found.parents:
+            raise InputError(
+                f"{target}: the output would replace {name} ({path})",
+                "choose another output (--set output=…)",
+            )
 
 
 def require_space(target: Path, needed_bytes: int) -> None:

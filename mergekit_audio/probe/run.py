@@ -16,6 +16,7 @@ from mergekit_audio.audio.store import Store
 from mergekit_audio.files import (
     canonical_json,
     require_free,
+    require_outside,
     staged_folder,
     write_json,
     write_text,
@@ -34,9 +35,11 @@ from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.probe.tuning_processes import side_by_side
 from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
 from mergekit_audio.progress import Progress, remark, silent
-from mergekit_audio.recipe.evaluate import EvaluateRecipe
+from mergekit_audio.recipe.evaluate import EvaluateRecipe, Task
 from mergekit_audio.report.evaluation import write_tables
+from mergekit_audio.report.html import REPORT_NAME, write_report
 from mergekit_audio.report.leakage import leakage_sentences
+from mergekit_audio.report.page.made import made_of
 from mergekit_audio.report.petl import write_petl_table
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -144,6 +147,8 @@ def evaluate(
     require_free(target, force=force)
     planned = plan(recipe, root)
     store_root = store_folder(recipe.store, root)
+    sources = [(entry.name, entry.model) for entry in recipe.models]
+    require_outside(target, probed_places(root, store_root, sources, recipe.tasks))
     store = Store(store_root)
     tasks = [
         prepare_task(task, recipe.backbone, root, store, progress, workers) for task in recipe.tasks
@@ -197,7 +202,8 @@ def evaluate(
         ),
     }
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner.lines, summary, runner.scores)
+        made = made_of(recipe.model_dump(mode="json"), inputs)
+        write_results(staging, runner.lines, summary, runner.scores, made=made)
         if recipe.tuned():
             write_petl_table(summary, staging)
         lock = make_lock(
@@ -219,8 +225,10 @@ def write_results(
     lines: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
     scores: TrackScores | None = None,
+    *,
+    made: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the points, the summary, and every table and figure of it.
+    """Write the points, the summary, every table and figure of it, and the report.
 
     Parameters
     ----------
@@ -232,12 +240,15 @@ def write_results(
         What they sum up to.
     scores
         What each point said of every track, copied to ``scores``.
+    made
+        What ``made_of`` returned of recipe and inputs, for the report.
     """
     if scores is not None:
         scores.export(folder, lines)
     write_text(folder / RESULTS_NAME, "".join(canonical_json(line) + "\n" for line in lines))
     write_json(folder / SUMMARY_NAME, summary)
     write_tables(summary, folder)
+    write_report(folder / REPORT_NAME, summary, made=made)
 
 
 def reference_of(recipe: EvaluateRecipe) -> str:
@@ -292,6 +303,18 @@ def leakage_of(
     for sentence in leakage_sentences({"leakage": found}):
         progress(remark("check leakage", sentence))
     return found
+
+
+def probed_places(
+    root: Path, store: Path, models: Sequence[tuple[str, str]], tasks: Sequence[Task]
+) -> dict[str, Path]:
+    """Return what lies where, so that no output replaces it: recipe, store, models, corpora."""
+    return {
+        "the recipe's own folder": root,
+        "the prepared store": store,
+        **{name: root / Path(source).expanduser() for name, source in models},
+        **{f"the corpus of {task.name}": root / Path(task.corpus).expanduser() for task in tasks},
+    }
 
 
 def work_folder(target: Path) -> Path:
