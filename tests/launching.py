@@ -1,15 +1,18 @@
-"""Start trainings of two processes with torchrun, as a user would, and kill them."""
+"""Start trainings of two processes, with torchrun as a user would or as forks, and kill them."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from forking import Forked
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.work import open_work
@@ -29,28 +32,62 @@ def torchrun(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def kill_at(root: Path, stage: str, step: int, *words: str) -> None:
-    """Run ``child.py``; kill torchrun and both processes at or after a step of a stage.
+def ranks(work: Callable[..., None], *arguments: object) -> tuple[Forked, Forked]:
+    """Start ``work`` in two forks that know each other as processes of torchrun do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    first, second = (Forked(_ranked, rank, port, work, arguments) for rank in (0, 1))
+    return first, second
 
-    The child tells its steps as ``stage NAME STEP``, leaves its process ids in ``pid-<rank>`` and
-    trains into ``killed``.
+
+def _ranked(
+    tell: Callable[[str], None],
+    rank: int,
+    port: int,
+    work: Callable[..., None],
+    arguments: tuple[object, ...],
+) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    work(tell, *arguments)
+
+
+def told_by_ranks(work: Callable[..., None], *arguments: object) -> str:
+    """Run ``work`` in two processes to its end and return the lines of the first."""
+    both = ranks(work, *arguments)
+    told = "".join(f"{line}\n" for line in iter(both[0].line, ""))
+    assert [process.wait() for process in both] == [0, 0], told
+    return told
+
+
+def kill_at(root: Path, stage: str, step: int, work: Callable[..., None], *words: object) -> None:
+    """Run ``work(tell, root, *words)`` as two processes; kill both at or after a step of a stage.
+
+    The first tells its steps as ``stage NAME STEP``; they train into ``killed``.
     """
-    with torchrun(str(root / "child.py"), str(root), *words) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        told = (line.rsplit(" ", 1) for line in process.stdout)
-        reached = any(name == f"stage {stage}" and int(done) >= step for name, done in told)
-        assert reached, process.stderr.read()
-        for pid in (process.pid, *(int((root / f"pid-{rank}").read_text()) for rank in (0, 1))):
-            os.kill(pid, signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    both = ranks(work, root, *words)
+
+    def reached(line: str) -> bool:
+        name, _, done = line.rpartition(" ")
+        return name == f"stage {stage}" and int(done) >= step
+
+    assert both[0].wait_for(reached)
+    for process in both:
+        process.kill()
     await_death(root / "killed")
 
 
 def await_death(output: Path) -> None:
     """Wait until no process holds an output's work folder."""
-    for _ in range(200):
+    for _ in range(1200):
         try:
             with open_work(output):
                 return

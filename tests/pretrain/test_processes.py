@@ -1,12 +1,13 @@
-"""Trainings of two processes, started by torchrun as a user would."""
+"""Trainings of two processes, started by torchrun as a user would, or as forks to be killed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from launching import kill_at, log_lines, torchrun
+from launching import kill_at, log_lines, told_by_ranks, torchrun
 from pretraining import ARGUMENTS, make_project, make_recipe
 from safetensors.torch import load_file
 
@@ -29,27 +30,16 @@ FILES = (
 )
 LOG_EACH_STEP = {"logging_steps": 1}
 
-# Trains and tells its steps; first it runs into an output that exists, which ends no process group.
-CHILD = """
-import os, sys
-from pathlib import Path
-from pretraining import make_recipe
-from mergekit_audio import pretrain
-from mergekit_audio.errors import InputError
 
-root, rank = Path(sys.argv[1]), os.environ["RANK"]
-(root / f"pid-{rank}").write_text(str(os.getpid()))
-plan = pretrain.plan(make_recipe(output="killed", arguments={"logging_steps": 1}), root)
-try:
-    pretrain.run(plan, output=root / "two")
-except (InputError, SystemExit) as error:
-    (root / f"refusal-{rank}").write_text(f"{type(error).__name__}: {error}")
-
-def tell(event):
-    print(event.task, event.done, flush=True)
-
-pretrain.run(plan, progress=tell)
-"""
+def train(tell, root):
+    """Tell its steps; first run into an output that exists, which ends no process group."""
+    plan = pretrain.plan(make_recipe(output="killed", arguments=LOG_EACH_STEP), root)
+    try:
+        pretrain.run(plan, output=root / "two")
+    except (InputError, SystemExit) as error:
+        refusal = root / f"refusal-{os.environ['RANK']}"
+        refusal.write_text(f"{type(error).__name__}: {error}")
+    pretrain.run(plan, progress=lambda event: tell(f"{event.task} {event.done}"))
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +93,14 @@ def test_one_process_speaks_and_writes(project):
 def test_killed_in_both_stages_and_run_again(project):
     """SIGKILL of all, twice; the same command ends with the bits of the uninterrupted run."""
     root, _, _ = project
-    (root / "child.py").write_text(CHILD)
-    kill_at(root, "stabilise", 3)
+    kill_at(root, "stabilise", 3, train)
     refusal = (root / "refusal-0").read_text()
     assert refusal.startswith("InputError")
     assert "already exists" in refusal
     assert (root / "refusal-1").read_text() == f"SystemExit: {InputError.exit_code}"
     assert [path.name for path in (root / "killed.work").rglob("checkpoint-*")] == ["checkpoint-2"]
-    kill_at(root, "adapt", 3)
-    with torchrun(str(root / "child.py"), str(root)) as last:
-        out, errors = last.communicate()
-    assert last.returncode == 0, errors
+    kill_at(root, "adapt", 3, train)
+    out = told_by_ranks(train, root)
     assert "stage adapt 2\nstage adapt 3\n" in out  # it went on from the checkpoint
     for name in FILES:
         assert (root / "killed" / name).read_bytes() == (root / "two" / name).read_bytes(), name

@@ -1,16 +1,18 @@
 """Two processes that hold a model in shards, warm heads up, check their start and roll back."""
 
-import json
+import os
 
 import numpy as np
 import pytest
-from launching import kill_at, log_lines, torchrun
+import torch
+from launching import kill_at, log_lines, told_by_ranks
 from pretraining import ARGUMENTS, make_project, make_recipe
 from safetensors.torch import load_file
 
 from mergekit_audio import pretrain
 from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.saving import read_state
+from mergekit_audio.pretrain.trainer import StageTrainer
 
 FILES = ("model.safetensors", "heads.safetensors", "log.jsonl")
 ONE_STAGE = [{"name": "adapt", "train": ["*"], "steps": 3, "peak_lr": 1e-3}]
@@ -38,55 +40,40 @@ RECIPES = {
     "stopped": {"arguments": {"logging_steps": 1}},
 }
 
-# Trains recipes one after the other and tells its steps, notes and errors. With a step after the
-# name the loss of that step of the last stage is no number, the first time and in one process.
-CHILD = """
-import json, os, sys
-import torch
-from pathlib import Path
-from pretraining import make_recipe
-from mergekit_audio import pretrain
-from mergekit_audio.errors import InputError
-from mergekit_audio.pretrain.trainer import StageTrainer
 
-root, rank = Path(sys.argv[1]), os.environ["RANK"]
-(root / f"pid-{rank}").write_text(str(os.getpid()))
-recipes = json.loads((root / "recipes.json").read_text())
-step = None
-whole = StageTrainer.training_step
+def train(tell, root, *words):
+    """Train recipes one after the other and tell steps, notes and errors.
 
-def spoil(self, *arguments):
-    global step
-    loss = whole(self, *arguments)
-    if step and rank == "1" and self.job.index == 1 and self.state.global_step + 1 == step:
-        self._loss, step = float("nan"), None
-    return loss
+    A word is ``recipe``, ``recipe:output`` or ``recipe:output:step``: the loss of that step of the
+    last stage is no number, the first time and in one process.
+    """
+    rank, step = os.environ["RANK"], None
+    whole = StageTrainer.training_step
 
-StageTrainer.training_step = spoil
-# Groups of one launch find each other by the same names: one of them has to do for all trainings.
-torch.distributed.destroy_process_group = lambda: None
+    def spoil(self, *arguments):
+        nonlocal step
+        loss = whole(self, *arguments)
+        at = self.state.global_step + 1
+        if step and rank == "1" and self.job.index == 1 and at == step:
+            self._loss, step = float("nan"), None
+        return loss
 
-def tell(event):
-    print(event.task, event.note if event.note.startswith("step") else event.done, flush=True)
-    if event.task == "heads":
-        print(event.note, flush=True)
+    def tell_event(event):
+        tell(f"{event.task} {event.note if event.note.startswith('step') else event.done}")
+        if event.task == "heads":
+            tell(event.note)
 
-for word in sys.argv[2:]:
-    name, output, at = (word + "::").split(":")[:3]
-    step = int(at) if at else None
-    plan = pretrain.plan(make_recipe(**recipes[name]), root)
-    try:
-        pretrain.run(plan, progress=tell, output=root / (output or name))
-    except (InputError, SystemExit) as error:
-        (root / f"{name}-{rank}").write_text(f"{type(error).__name__}: {error}")
-"""
-
-
-def train(root, *words):
-    with torchrun(str(root / "child.py"), str(root), *words) as process:
-        out, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return out
+    StageTrainer.training_step = spoil
+    # Groups of one launch find each other by the same names: one has to do for all trainings.
+    torch.distributed.destroy_process_group = lambda: None
+    for word in words:
+        name, output, at = f"{word}::".split(":")[:3]
+        step = int(at) if at else None
+        plan = pretrain.plan(make_recipe(**RECIPES[name]), root)
+        try:
+            pretrain.run(plan, progress=tell_event, output=root / (output or name))
+        except (InputError, SystemExit) as error:
+            (root / f"{name}-{rank}").write_text(f"{type(error).__name__}: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +83,12 @@ def trained(tmp_path_factory):
     The kill comes first, so that one launch does the rest.
     """
     root = make_project(tmp_path_factory.mktemp("sharded"))
-    (root / "child.py").write_text(CHILD)
-    (root / "recipes.json").write_text(json.dumps(RECIPES))
-    kill_at(root, "adapt", 3, "sharded:killed")
+    kill_at(root, "adapt", 3, train, "sharded:killed")
     kept = [path.name for path in (root / "killed.work").rglob("checkpoint-*")]
     assert kept == ["checkpoint-2"]
     spoiled = [f"{name}::4" for name in ("back", "back_sharded", "stopped")]
-    told = train(root, "sharded:killed", "sharded", "warmed", "imported", *spoiled)
+    words = ["sharded:killed", "sharded", "warmed", "imported", *spoiled]
+    told = told_by_ranks(train, root, *words)
     return root, told
 
 
