@@ -1,19 +1,16 @@
-"""What the four subsets of MTG-Jamendo share: its split files, and where the audio lies."""
+"""What the four subsets of MTG-Jamendo share: a class, the split files, where the audio lies."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from mergekit_audio.datasets._files import Faults
-from mergekit_audio.datasets.base import Item, Listing, Source
+from mergekit_audio.datasets.base import Item, Listing, PublicDataset, Source
 
-LICENSE = "metadata: CC-BY-NC-SA-4.0; recordings: Creative Commons, track by track"
-CITATION = (
-    "Bogdanov, Won, Tovstogan, Porter, Serra, The MTG-Jamendo Dataset for Automatic Music Tagging, "
-    "Machine Learning for Music Discovery Workshop, ICML 2019"
-)
-TERMS_URL = "https://github.com/MTG/mtg-jamendo-dataset"
+_REPOSITORY = "https://github.com/MTG/mtg-jamendo-dataset"
 NOTES = (
     "Split 0 of five; artists are not shared between its splits. MARBLE probes the recordings of "
     "low quality (audio-low, mono MP3)."
@@ -28,13 +25,45 @@ _HINT = (
 )
 
 
+class MtgJamendo(PublicDataset):
+    """A subset of MTG-Jamendo in split 0 of five."""
+
+    license: ClassVar[str] = (
+        "metadata: CC-BY-NC-SA-4.0; recordings: Creative Commons, track by track"
+    )
+    citation: ClassVar[str] = (
+        "Bogdanov, Won, Tovstogan, Porter, Serra, The MTG-Jamendo Dataset for Automatic Music "
+        "Tagging, Machine Learning for Music Discovery Workshop, ICML 2019"
+    )
+    terms_url: ClassVar[str] = _REPOSITORY
+    western: ClassVar[bool] = True
+    notes: ClassVar[str] = NOTES
+    subset: ClassVar[str]
+    """The word of its three files, ``autotagging_<subset>-<split>.tsv``."""
+    tags: ClassVar[Mapping[str, str]]
+    """All tags of the three files by category, with spaces between them."""
+
+    culture: Literal["western"] = "western"
+    """The tradition."""
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the pinned tags ``category--value``, sorted."""
+        return tuple(
+            sorted(f"{kind}--{tag}" for kind, tags in self.tags.items() for tag in tags.split())
+        )
+
+    def read(self, raw: Path) -> Listing:
+        """Read the three TSV files; see `PublicDataset.read`."""
+        return _read_split(raw, self.subset)
+
+
 def sources(subset: str) -> tuple[Source, ...]:
     """Return what to fetch for a subset."""
     kind = "autotagging_moodtheme" if subset == "moodtheme" else "raw_30s"
     return (
         Source(
             "split files",
-            f"git clone {TERMS_URL}",
+            f"git clone {_REPOSITORY}",
             f"data/splits/split-0/autotagging_{subset}-train.tsv, -validation.tsv, -test.tsv "
             "(or split-0/…, or beside the audio)",
         ),
@@ -54,7 +83,7 @@ def checksums(subset: str, *, train: str, validation: str, test: str) -> dict[st
     return {f"autotagging_{subset}-{split}.tsv": digest for split, digest in known.items()}
 
 
-def read_split(raw: Path, subset: str) -> Listing:
+def _read_split(raw: Path, subset: str) -> Listing:
     """Return the items of a subset's three files.
 
     Raises

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from mergekit_audio.datasets._mtg_jamendo import (
-    CITATION,
-    LICENSE,
-    NOTES,
-    TERMS_URL,
-    checksums,
-    read_split,
-    sources,
-)
-from mergekit_audio.datasets.base import Listing, PublicDataset, Source
+from mergekit_audio.datasets._mtg_jamendo import NOTES, MtgJamendo, checksums, sources
+from mergekit_audio.datasets.base import Source
 
 # All tags of the three files; MTG/mtg-jamendo-dataset 1b4fa8c, data/splits/split-0.
 _TAGS = {
@@ -32,32 +23,29 @@ _TAGS = {
         "world worldfusion"
     ),
 }
-_SUBSET = "genre"
 
 
-class MtgGenre(PublicDataset):
+class MtgGenre(MtgJamendo):
     """The 87 genres of MTG-Jamendo that all of its splits have, split 0.
 
     Read with the published files of commit 1b4fa8c; no recording was at hand.
     """
 
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    terms_url: ClassVar[str] = TERMS_URL
     title: ClassVar[str] = "MTG-Jamendo, genre"
-    western: ClassVar[bool] = True
+    subset: ClassVar[str] = "genre"
+    tags: ClassVar[Mapping[str, str]] = _TAGS
     splits: ClassVar[Mapping[str, int]] = {
         "train": 32_572,
         "valid": 11_043,
         "test": 11_479,
     }
     checksums: ClassVar[Mapping[str, str]] = checksums(
-        _SUBSET,
+        "genre",
         train="c1cddb195ef94a07e67e227bf38e2a79389c1820950702b8c8894a2096f21e54",
         validation="3e203b4c573db6ec63a06c7066cf678dcf673a68ad5694c8fed22637c270dbcf",
         test="cf917388eebfa7d17d363c2fca037e2379ac027e31aa6dbe92e8dbf409ac5098",
     )
-    sources: ClassVar[tuple[Source, ...]] = sources(_SUBSET)
+    sources: ClassVar[tuple[Source, ...]] = sources("genre")
     top_tags: ClassVar[int | None] = 87
     notes: ClassVar[str] = (
         f"{NOTES} "
@@ -66,15 +54,3 @@ class MtgGenre(PublicDataset):
 
     name: Literal["mtg_genre"] = "mtg_genre"
     """The dataset's name, its module's."""
-    culture: Literal["western"] = "western"
-    """The tradition."""
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the pinned tags ``category--value``, sorted."""
-        return tuple(
-            sorted(f"{kind}--{tag}" for kind, tags in _TAGS.items() for tag in tags.split())
-        )
-
-    def read(self, raw: Path) -> Listing:
-        """Read the three TSV files; see `PublicDataset.read`."""
-        return read_split(raw, _SUBSET)

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from mergekit_audio.datasets._mtg_jamendo import (
-    CITATION,
-    LICENSE,
-    NOTES,
-    TERMS_URL,
-    checksums,
-    read_split,
-    sources,
-)
-from mergekit_audio.datasets.base import Listing, PublicDataset, Source
+from mergekit_audio.datasets._mtg_jamendo import NOTES, MtgJamendo, checksums, sources
+from mergekit_audio.datasets.base import Source
 
 # All tags of the three files; MTG/mtg-jamendo-dataset 1b4fa8c, data/splits/split-0.
 _TAGS = {
@@ -27,32 +18,29 @@ _TAGS = {
         "trumpet viola violin voice"
     ),
 }
-_SUBSET = "instrument"
 
 
-class MtgInstrument(PublicDataset):
+class MtgInstrument(MtgJamendo):
     """The 40 instruments of MTG-Jamendo that all of its splits have, split 0.
 
     Read with the published files of commit 1b4fa8c; no recording was at hand.
     """
 
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    terms_url: ClassVar[str] = TERMS_URL
     title: ClassVar[str] = "MTG-Jamendo, instrument"
-    western: ClassVar[bool] = True
+    subset: ClassVar[str] = "instrument"
+    tags: ClassVar[Mapping[str, str]] = _TAGS
     splits: ClassVar[Mapping[str, int]] = {
         "train": 14_395,
         "valid": 5_466,
         "test": 5_115,
     }
     checksums: ClassVar[Mapping[str, str]] = checksums(
-        _SUBSET,
+        "instrument",
         train="f844a85f0b40bb31a5d5b448ddfc10a68d7b38ecc760673d23df2bd6e7ca0f4c",
         validation="a5060020013ac5ba65c6470ee83fc2a9785db1fe554b55065de08aa9b0cca70d",
         test="8c1ab86f3212b6484106baf2e78f70dd5520b917607487ac98999adbd5d7ab1a",
     )
-    sources: ClassVar[tuple[Source, ...]] = sources(_SUBSET)
+    sources: ClassVar[tuple[Source, ...]] = sources("instrument")
     top_tags: ClassVar[int | None] = 40
     notes: ClassVar[str] = (
         f"{NOTES} "
@@ -61,15 +49,3 @@ class MtgInstrument(PublicDataset):
 
     name: Literal["mtg_instrument"] = "mtg_instrument"
     """The dataset's name, its module's."""
-    culture: Literal["western"] = "western"
-    """The tradition."""
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the pinned tags ``category--value``, sorted."""
-        return tuple(
-            sorted(f"{kind}--{tag}" for kind, tags in _TAGS.items() for tag in tags.split())
-        )
-
-    def read(self, raw: Path) -> Listing:
-        """Read the three TSV files; see `PublicDataset.read`."""
-        return read_split(raw, _SUBSET)

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from mergekit_audio.datasets._mtg_jamendo import (
-    CITATION,
-    LICENSE,
-    NOTES,
-    TERMS_URL,
-    checksums,
-    read_split,
-    sources,
-)
-from mergekit_audio.datasets.base import Listing, PublicDataset, Source
+from mergekit_audio.datasets._mtg_jamendo import NOTES, MtgJamendo, checksums, sources
+from mergekit_audio.datasets.base import Source
 
 # All tags of the three files; MTG/mtg-jamendo-dataset 1b4fa8c, data/splits/split-0.
 _TAGS = {
@@ -28,32 +19,29 @@ _TAGS = {
         "travel upbeat uplifting"
     ),
 }
-_SUBSET = "moodtheme"
 
 
-class MtgMoodtheme(PublicDataset):
+class MtgMoodtheme(MtgJamendo):
     """The 56 moods and themes of MTG-Jamendo that all of its splits have, split 0.
 
     Read with the published files of commit 1b4fa8c; no recording was at hand.
     """
 
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    terms_url: ClassVar[str] = TERMS_URL
     title: ClassVar[str] = "MTG-Jamendo, mood and theme"
-    western: ClassVar[bool] = True
+    subset: ClassVar[str] = "moodtheme"
+    tags: ClassVar[Mapping[str, str]] = _TAGS
     splits: ClassVar[Mapping[str, int]] = {
         "train": 9_949,
         "valid": 3_802,
         "test": 4_231,
     }
     checksums: ClassVar[Mapping[str, str]] = checksums(
-        _SUBSET,
+        "moodtheme",
         train="e5e9e798364b34bd241b773e5011809b24429edf471f27cf21dd8181077ba2d4",
         validation="ecaa279367153476884d84d686479e566234cef1814bd6892a8755ba0a550dbf",
         test="4341b5586bb3e5a80a882ce9ef33cb8b1bdaa7df856246ecc5de188dfe1cf394",
     )
-    sources: ClassVar[tuple[Source, ...]] = sources(_SUBSET)
+    sources: ClassVar[tuple[Source, ...]] = sources("moodtheme")
     top_tags: ClassVar[int | None] = 56
     notes: ClassVar[str] = (
         f"{NOTES} "
@@ -62,15 +50,3 @@ class MtgMoodtheme(PublicDataset):
 
     name: Literal["mtg_moodtheme"] = "mtg_moodtheme"
     """The dataset's name, its module's."""
-    culture: Literal["western"] = "western"
-    """The tradition."""
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the pinned tags ``category--value``, sorted."""
-        return tuple(
-            sorted(f"{kind}--{tag}" for kind, tags in _TAGS.items() for tag in tags.split())
-        )
-
-    def read(self, raw: Path) -> Listing:
-        """Read the three TSV files; see `PublicDataset.read`."""
-        return read_split(raw, _SUBSET)

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
-from mergekit_audio.datasets._mtg_jamendo import (
-    CITATION,
-    LICENSE,
-    NOTES,
-    TERMS_URL,
-    checksums,
-    read_split,
-    sources,
-)
-from mergekit_audio.datasets.base import Listing, PublicDataset, Source
+from mergekit_audio.datasets._mtg_jamendo import MtgJamendo, checksums, sources
+from mergekit_audio.datasets.base import Source
 
 # All tags of the three files; MTG/mtg-jamendo-dataset 1b4fa8c, data/splits/split-0.
 _TAGS = {
@@ -31,46 +22,30 @@ _TAGS = {
     ),
     "mood/theme": ("emotional energetic film happy relaxing"),
 }
-_SUBSET = "top50tags"
 
 
-class MtgTop50(PublicDataset):
+class MtgTop50(MtgJamendo):
     """The 50 most frequent tags of MTG-Jamendo: genres, instruments, moods and themes, split 0.
 
     Read with the published files of commit 1b4fa8c; no recording was at hand.
     """
 
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    terms_url: ClassVar[str] = TERMS_URL
     title: ClassVar[str] = "MTG-Jamendo, top 50 tags"
-    western: ClassVar[bool] = True
+    subset: ClassVar[str] = "top50tags"
+    tags: ClassVar[Mapping[str, str]] = _TAGS
     splits: ClassVar[Mapping[str, int]] = {
         "train": 32_136,
         "valid": 10_888,
         "test": 11_356,
     }
     checksums: ClassVar[Mapping[str, str]] = checksums(
-        _SUBSET,
+        "top50tags",
         train="6dee445ddd1901286184c2059d3d5eef7486f083ae80de9011705f852a850dde",
         validation="4f5f0f0a7662f523b45727476f67d799d6e98151b2c585a8e94e19d980ad93c1",
         test="3ede06a35e6cb27e1dbe8cfc84708a607622e30e5cd0a7199fce6c081124bc35",
     )
-    sources: ClassVar[tuple[Source, ...]] = sources(_SUBSET)
+    sources: ClassVar[tuple[Source, ...]] = sources("top50tags")
     top_tags: ClassVar[int | None] = 50
-    notes: ClassVar[str] = NOTES
 
     name: Literal["mtg_top50"] = "mtg_top50"
     """The dataset's name, its module's."""
-    culture: Literal["western"] = "western"
-    """The tradition."""
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the pinned tags ``category--value``, sorted."""
-        return tuple(
-            sorted(f"{kind}--{tag}" for kind, tags in _TAGS.items() for tag in tags.split())
-        )
-
-    def read(self, raw: Path) -> Listing:
-        """Read the three TSV files; see `PublicDataset.read`."""
-        return read_split(raw, _SUBSET)
