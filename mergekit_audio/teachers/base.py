@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -51,6 +52,43 @@ class Teacher(BaseModel, ABC):
     @abstractmethod
     def open(self, fitted: Path | None, *, root: Path, device: str = "cpu") -> OpenTeacher:
         """Return the teacher ready to work; ``root`` resolves relative paths of the settings."""
+
+
+class FittedTeacher(Teacher):
+    """A teacher that works with what ``fit`` wrote."""
+
+    kept: ClassVar[str]
+    """What ``fit`` writes, and its verb: ``means are``."""
+
+    @property
+    def needs_fit(self) -> bool:
+        """Always true."""
+        return True
+
+    def open(self, fitted: Path | None, *, root: Path, device: str = "cpu") -> OpenTeacher:
+        """Return the teacher with what is in ``fitted``.
+
+        Raises
+        ------
+        InputError
+            ``fitted`` is missing, damaged, or was fitted with other settings.
+        """
+        if fitted is None:
+            raise InputError(
+                f"{self.name} has not been fitted",
+                f"train the base with this teacher, so that its {self.kept} kept with the base",
+            )
+        return self.open_fitted(fitted, device)
+
+    @abstractmethod
+    def open_fitted(self, fitted: Path, device: str) -> OpenTeacher:
+        """Return the teacher with what is in ``fitted``.
+
+        Raises
+        ------
+        InputError
+            ``fitted`` is missing, damaged, or was fitted with other settings.
+        """
 
 
 class OpenTeacher(ABC):

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress, silent
-from mergekit_audio.teachers.base import OpenTeacher, Teacher
+from mergekit_audio.teachers.base import FittedTeacher, OpenTeacher
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _UINT16_VALUES = 65_536
 
 
-class Kmeans(Teacher):
+class Kmeans(FittedTeacher):
     """A timbre code, the cluster of a log-mel frame, and a harmony code, that of a chroma frame.
 
     MERT (arXiv 2306.00107, section 3.2) takes 300 means of 229 log-mel bands and 200 means of 264
@@ -53,6 +52,7 @@ class Kmeans(Teacher):
     """Cosine similarities are divided by it (fairseq's `logit_temp`)."""
 
     targets_are_cached: ClassVar[bool] = True
+    kept: ClassVar[str] = "means are"
 
     @model_validator(mode="after")
     def _fit_16_bits(self) -> Self:
@@ -92,26 +92,10 @@ class Kmeans(Teacher):
             progress=progress,
         )
 
-    @property
-    def needs_fit(self) -> bool:
-        """Always true."""
-        return True
-
-    def open(self, fitted: Path | None, *, root: Path, device: str = "cpu") -> OpenTeacher:
-        """Return the teacher with the means of ``fitted``.
-
-        Raises
-        ------
-        InputError
-            ``fitted`` is missing, damaged, or was fitted with other settings.
-        """
+    def open_fitted(self, fitted: Path, device: str) -> OpenTeacher:
+        """Return the teacher with the means of ``fitted``; see `FittedTeacher`."""
         from mergekit_audio.teachers._two_kmeans import OpenKmeans
 
-        if fitted is None:
-            raise InputError(
-                "kmeans has not been fitted",
-                "train the base with this teacher, so that its means are kept with the base",
-            )
         return OpenKmeans(
             fitted,
             self._features(),

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress, silent
-from mergekit_audio.teachers.base import OpenTeacher, Teacher
+from mergekit_audio.teachers.base import FittedTeacher, OpenTeacher
 
 if TYPE_CHECKING:
     import torch
 
 
-class RandomProjection(Teacher):
+class RandomProjection(FittedTeacher):
     """Codes of the random-projection quantiser BEST-RQ (arXiv 2202.01855), as MusicFM sets it.
 
     MusicFM (arXiv 2311.03318) projects 4 stacked frames of 128 log-mel bands (40 ms), normalised
@@ -50,6 +49,7 @@ class RandomProjection(Teacher):
     """Cosine similarities are divided by it (fairseq's `logit_temp`)."""
 
     targets_are_cached: ClassVar[bool] = True
+    kept: ClassVar[str] = "projection is"
 
     def fit(
         self,
@@ -78,26 +78,10 @@ class RandomProjection(Teacher):
             progress=progress,
         )
 
-    @property
-    def needs_fit(self) -> bool:
-        """Always true."""
-        return True
-
-    def open(self, fitted: Path | None, *, root: Path, device: str = "cpu") -> OpenTeacher:
-        """Return the teacher with the projection of ``fitted``.
-
-        Raises
-        ------
-        InputError
-            ``fitted`` is missing, damaged, or was fitted with other settings.
-        """
+    def open_fitted(self, fitted: Path, device: str) -> OpenTeacher:
+        """Return the teacher with the projection of ``fitted``; see `FittedTeacher`."""
         from mergekit_audio.teachers._random_projection import OpenRandomProjection
 
-        if fitted is None:
-            raise InputError(
-                "random_projection has not been fitted",
-                "train the base with this teacher, so that its projection is kept with the base",
-            )
         return OpenRandomProjection(
             fitted,
             self._features(),

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress, silent
-from mergekit_audio.teachers.base import OpenTeacher, Teacher
+from mergekit_audio.teachers.base import FittedTeacher, OpenTeacher
 
 if TYPE_CHECKING:
     import torch
 
 
-class ResidualKmeans(Teacher):
+class ResidualKmeans(FittedTeacher):
     """K residual k-means codebooks of log-mel frames, in the place of EnCodec's codebooks.
 
     HuBERT (arXiv 2106.07447, section III-A) and the ablation of MERT (arXiv 2306.00107) predict
@@ -43,6 +42,7 @@ class ResidualKmeans(Teacher):
     """Cosine similarities are divided by it (fairseq's `logit_temp`)."""
 
     targets_are_cached: ClassVar[bool] = True
+    kept: ClassVar[str] = "codebooks are"
 
     def fit(
         self,
@@ -73,26 +73,10 @@ class ResidualKmeans(Teacher):
             progress=progress,
         )
 
-    @property
-    def needs_fit(self) -> bool:
-        """Always true."""
-        return True
-
-    def open(self, fitted: Path | None, *, root: Path, device: str = "cpu") -> OpenTeacher:
-        """Return the teacher with the codebooks of ``fitted``.
-
-        Raises
-        ------
-        InputError
-            ``fitted`` is missing, damaged, or was fitted with other settings.
-        """
+    def open_fitted(self, fitted: Path, device: str) -> OpenTeacher:
+        """Return the teacher with the codebooks of ``fitted``; see `FittedTeacher`."""
         from mergekit_audio.teachers._residual_kmeans import OpenResidualKmeans
 
-        if fitted is None:
-            raise InputError(
-                "residual_kmeans has not been fitted",
-                "train the base with this teacher, so that its codebooks are kept with the base",
-            )
         return OpenResidualKmeans(
             fitted,
             self._features(),
