@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from mergekit_audio.transfers._names import is_encoder, is_layer_linear
 
 
-class FoldedLinear(nn.Module):
+class FoldedLinear(nn.Module, ABC):
     """A linear map with something trained on top that folds into its weight and bias.
 
     Weight and bias keep their names in the model; they are frozen.
@@ -24,9 +25,9 @@ class FoldedLinear(nn.Module):
         self.weight: torch.Tensor = linear.weight
         self.bias: torch.Tensor = linear.bias
 
+    @abstractmethod
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weight and bias of the plain linear map that computes the same."""
-        raise NotImplementedError
 
     def added_names(self) -> tuple[str, ...]:
         """Return the names of the parameters that are not the plain map's."""
