@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from mergekit_audio.backbones._front import _Kernel, _normalised_taps
-
-if TYPE_CHECKING:
-    from mergekit_audio.backbones._pooled import Room
+from mergekit_audio.backbones._room import Room
 
 
 class WaveFront:
