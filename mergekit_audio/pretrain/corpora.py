@@ -11,15 +11,14 @@ from mergekit_audio.audio.prepared import PreparedCorpus, Segment
 from mergekit_audio.audio.report import LEFT_OUT
 from mergekit_audio.audio.store import Store
 from mergekit_audio.cores import core_count
-from mergekit_audio.errors import InputError
 from mergekit_audio.pretrain.data import Source
 from mergekit_audio.pretrain.forgetting import PREFIX, probe_sources
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.sampling import SUBSET, stream
+from mergekit_audio.pretrain.segments import require_segments
 from mergekit_audio.progress import Progress, ProgressEvent
 from mergekit_audio.recipe.train import Stage
 
-SEGMENT_S = 30.0
 REPLAY = "replay"
 
 
@@ -157,26 +156,6 @@ def stage_sources(
 def _training_segments(corpus: PreparedCorpus, crop_s: float) -> tuple[Segment, ...]:
     splits = {prepared.track.split for prepared in corpus.tracks} - {None}
     return require_segments(corpus, crop_s, "train" if splits else None)
-
-
-def require_segments(
-    corpus: PreparedCorpus, crop_s: float, split: str | None
-) -> tuple[Segment, ...]:
-    """Return the segments of at most 30 s of a split (None means all tracks).
-
-    Raises
-    ------
-    InputError
-        No track of it is as long as a crop.
-    """
-    segments = corpus.segments(max(SEGMENT_S, crop_s), crop_s, split)
-    if not segments:
-        which = f"no track of the split {split!r}" if split else "no track"
-        raise InputError(
-            f"{corpus.source}: {which} is as long as a crop of {crop_s:g} s",
-            "give longer recordings, or shorter crops (--set arguments.crop_s=…)",
-        )
-    return tuple(segments)
 
 
 def _capped(source: Source, hours: float | None, *, seed: int, words: tuple[int, int]) -> Source:

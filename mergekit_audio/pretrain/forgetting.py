@@ -14,6 +14,7 @@ from mergekit_audio.pretrain.data import ClipShape
 from mergekit_audio.pretrain.masking import span_masks
 from mergekit_audio.pretrain.objective import Objective, PretrainModel
 from mergekit_audio.pretrain.sampling import stream
+from mergekit_audio.pretrain.segments import require_segments
 from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.progress import Progress
 from mergekit_audio.recipe.train import TrainRecipe
@@ -157,8 +158,6 @@ def _chosen(
     recipe: TrainRecipe, corpus: PreparedCorpus, place: int, shape: ClipShape
 ) -> list[tuple[PreparedTrack, Segment, int]]:
     """Return track, segment and the crop's start in it, of as many segments as there are."""
-    from mergekit_audio.pretrain.corpora import require_segments
-
     assert recipe.forgetting is not None
     crop_s = recipe.arguments.crop_s
     splits = {prepared.track.split for prepared in corpus.tracks} - {None}
