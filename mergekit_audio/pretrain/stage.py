@@ -15,31 +15,22 @@ from mergekit_audio.files import staged_folder
 from mergekit_audio.pretrain.corpora import TrainingAudio, stage_sources
 from mergekit_audio.pretrain.data import Clips, ClipShape, Collate, window_pool
 from mergekit_audio.pretrain.forgetting import ForgettingProbe
-from mergekit_audio.pretrain.groups import group_of
 from mergekit_audio.pretrain.guard import DivergenceError
-from mergekit_audio.pretrain.heads import make_heads
 from mergekit_audio.pretrain.job import StageJob
-from mergekit_audio.pretrain.objective import (
-    PretrainModel,
-    device_name,
-    prepare_layers,
-    public_names,
-    teacher_weights,
-)
-from mergekit_audio.pretrain.parameters import require_matches, trainable_names
+from mergekit_audio.pretrain.objective import PretrainModel, device_name, teacher_weights
 from mergekit_audio.pretrain.planner import TrainPlan
 from mergekit_audio.pretrain.processes import Processes, clips_per_step
 from mergekit_audio.pretrain.rollback import Rollbacks, last_step
-from mergekit_audio.pretrain.sampling import TRANSFER, clip_order, seed_of
+from mergekit_audio.pretrain.sampling import clip_order
 from mergekit_audio.pretrain.stage_log import StageLog, open_board
+from mergekit_audio.pretrain.stage_model import build_model, choose_parameters
 from mergekit_audio.pretrain.start_check import check_start
 from mergekit_audio.pretrain.targets import TargetCache
 from mergekit_audio.pretrain.trainer import StageTrainer
 from mergekit_audio.pretrain.work import StageFolder, Work
 from mergekit_audio.progress import Progress, ProgressEvent
-from mergekit_audio.recipe.train import PresetBase, Stage, TrainRecipe
+from mergekit_audio.recipe.train import Stage, TrainRecipe
 from mergekit_audio.teachers.base import OpenTeacher
-from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.writer import TensorSpec, write_tensors
 
 
@@ -99,7 +90,7 @@ def _train(
     """Train a stage from its last checkpoint, or from its beginning, and return the model."""
     folder = work.stage(index, stage.name)
     model = build_model(plan, index, work, teachers)
-    groups = _choose_parameters(plan, index, stage, model)
+    groups = choose_parameters(plan, index, stage, model)
     first_step = last_step(folder)
     logs = work.folder / "logs" / stage.name
     board = open_board(logs, first_step=first_step) if processes.is_main else None
@@ -184,40 +175,6 @@ def _probe(
     return made[0] if made else None
 
 
-def build_model(
-    plan: TrainPlan, index: int, work: Work, teachers: Mapping[str, OpenTeacher]
-) -> PretrainModel:
-    """Return the model as it enters a stage, on the device that trains."""
-    recipe, device = plan.recipe, device_name()
-    heads = make_heads(recipe, plan.base, teachers, int(plan.config["hidden_size"]))
-    state: Mapping[str, torch.Tensor] | None = None
-    if index > 0:
-        before = work.stage(index - 1, recipe.stages[index - 1].name).finished
-        state = Checkpoint.open(str((before / "model.safetensors").resolve())).state_dict()
-        stored = Checkpoint.open(str((before / "heads.safetensors").resolve())).state_dict()
-        nn.ModuleDict(heads).load_state_dict(stored, strict=True)
-    elif plan.base is not None:
-        state = plan.base.state_dict()
-    else:
-        assert isinstance(recipe.base, PresetBase)
-    backbone = recipe.backbone.build(
-        plan.config, state, training=True, device=device, seed=recipe.seed
-    )
-    model = PretrainModel(
-        backbone,
-        heads,
-        teachers,
-        feature_grad_mult=recipe.arguments.feature_grad_mult,
-        eval_when_frozen=recipe.stages[index].frozen_mode == "eval",
-    )
-    prepare_layers(
-        model,
-        checkpointing=recipe.arguments.gradient_checkpointing,
-        compiling=recipe.arguments.torch_compile,
-    )
-    return model.to(device)
-
-
 def clip_shape(recipe: TrainRecipe) -> ClipShape:
     """Return the sizes of a crop.
 
@@ -236,21 +193,6 @@ def clip_shape(recipe: TrainRecipe) -> ClipShape:
             "train on longer crops (--set arguments.crop_s=5)",
         )
     return ClipShape(samples, frames, backbone.hop_length, backbone.sample_rate_hz)
-
-
-def _choose_parameters(
-    plan: TrainPlan, index: int, stage: Stage, model: PretrainModel
-) -> dict[str, str]:
-    """Set what trains, and return the group of each of these parameters by the model's names."""
-    names = public_names(model)
-    require_matches(plan.recipe, names.values())
-    chosen = set(trainable_names(plan.recipe, stage, names.values()))
-    trainable = [own for own, public in names.items() if public in chosen]
-    seed = seed_of(TRANSFER, plan.recipe.seed, index)
-    plan.recipe.transfer.prepare(model, trainable, seed=seed)
-    trained = {own for own, each in model.named_parameters() if each.requires_grad}
-    names = public_names(model)  # a transfer may have added some
-    return {own: group_of(plan.recipe, name) for own, name in names.items() if own in trained}
 
 
 def _clips(

@@ -104,7 +104,8 @@ def test_scores_by_hand(project):
     """The loss of a fixed batch, from the model's parts called one by one in this test."""
     from mergekit_audio.pretrain.corpora import prepare_audio
     from mergekit_audio.pretrain.forgetting import ForgettingProbe
-    from mergekit_audio.pretrain.stage import build_model, clip_shape
+    from mergekit_audio.pretrain.stage import clip_shape
+    from mergekit_audio.pretrain.stage_model import build_model
     from mergekit_audio.pretrain.work import Work
     from mergekit_audio.progress import silent
 
