@@ -26,6 +26,11 @@ main()
 """
 """Code that runs `cmerge` with merges of a few seconds."""
 
+STUCK_MERGE = SLOW_MERGE.replace(
+    "time.sleep(0.02)\n        yield item", "yield item\n        time.sleep(600)"
+)
+"""Code that runs `cmerge` with merges that stop at a tensor and wait for a signal."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -58,5 +63,5 @@ def start(folder: Path, *words: object, code: str = "", **variables: str) -> sub
 def run(folder: Path, *words: object, code: str = "", **variables: str) -> Done:
     """Run `cmerge` in a process of its own until it ends."""
     process = start(folder, *words, code=code, **variables)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=500)
     return Done(process.returncode, out, err)

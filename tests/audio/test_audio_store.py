@@ -103,6 +103,15 @@ def test_only_what_changed_is_decoded_again(corpus, store):
     assert second.tracks[0] == first.tracks[0]
 
 
+def test_other_sound_of_the_same_size_and_time_is_seen(corpus, store):
+    first = store.prepare(corpus)
+    stand = (corpus / "a.wav").stat()
+    write_recording(corpus / "a.wav", duration_s=2, sample_rate_hz=44_100, channels=2, seed=78)
+    os.utime(corpus / "a.wav", ns=(stand.st_atime_ns, stand.st_mtime_ns))
+    assert (corpus / "a.wav").stat().st_size == stand.st_size
+    assert store.prepare(corpus).tracks[0].digest != first.tracks[0].digest
+
+
 def test_a_moved_corpus_is_hashed_but_not_decoded(corpus, store, tmp_path, monkeypatch):
     first = store.prepare(corpus)
     moved = Path(shutil.move(corpus, tmp_path / "moved"))
@@ -332,7 +341,7 @@ def test_control_c_of_a_process(tmp_path, store):
     while not process.stdout.readline().startswith("decode"):
         pass
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=500)
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
     assert _left_over(store) == []

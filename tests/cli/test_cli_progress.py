@@ -34,7 +34,7 @@ def in_terminal(folder: Path, code: str, *words: str, **variables: str) -> tuple
         env=environment(**{**WINDOW, **variables}),
         dimensions=(30, 120),
         encoding="utf-8",
-        timeout=60,
+        timeout=500,
     )
     text = child.read()
     child.close()
