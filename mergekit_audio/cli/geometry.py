@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from mergekit_audio.cli.output import outline
 from mergekit_audio.report.geometry_figure import short_names
 
 LARGEST_TABLE = 8
-"""The layers' table has one column a model up to so many models, and means beyond."""
+"""A table has one column a model or pair up to so many of them, and means beyond."""
 
 
 def geometry_text(value: Mapping[str, Any], *, tensors: bool = False) -> str:
@@ -29,10 +30,18 @@ def geometry_text(value: Mapping[str, Any], *, tensors: bool = False) -> str:
         text["sum_norm"] = relations["sum_norm"]
         text["sum_to_mean_norm"] = relations["sum_to_mean_norm"]
         text["sign_disagreement"] = relations["sign_disagreement"]
+    if chosen := relations.get("chosen", []):
+        text["relative norm by group"] = _rows(pairs, chosen, "chosen", names)
     text["relative norm by part"] = _rows(pairs, relations["parts"], "parts", names)
     order = {group: place for place, group in enumerate(relations["layer_order"])}
     layers = sorted(relations["groups"], key=lambda group: order[group["name"]])
     text["relative norm by layer"] = _rows(pairs, layers, "groups", names)
+    if len(names) > 2 and len(names) * (len(names) - 1) // 2 <= LARGEST_TABLE:
+        for key, title in (("cosine", "cosine"), ("sign_conflict", "opposite signs")):
+            if chosen:
+                text[f"{title} by group"] = _pair_rows(chosen, names, key)
+            text[f"{title} by part"] = _pair_rows(relations["parts"], names, key)
+            text[f"{title} by layer"] = _pair_rows(layers, names, key)
     if tensors:
         by_tensor = [{"name": tensor["name"]} for tensor in pairs[0]["tensors"]]
         text["relative norm by tensor"] = _rows(pairs, by_tensor, "tensors", names)
@@ -94,6 +103,20 @@ def _rows(
             row["rank_of_full"] = _short(_mean([each["effective_rank_share"] for each in entries]))
         rows.append(row)
     return rows
+
+
+def _pair_rows(
+    relations: Sequence[Mapping[str, Any]], names: Sequence[str], key: str
+) -> list[dict[str, Any]]:
+    """Return one row a part or layer, with a column for each pair of models."""
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    return [
+        {
+            "name": entry["name"],
+            **{f"{names[i]} · {names[j]}": _short(entry[key][i][j]) for i, j in pairs},
+        }
+        for entry in relations
+    ]
 
 
 _KEYS = ("name", "elements", "growth", "mean_cosine", "conflict", "rank_of_full")

@@ -24,7 +24,7 @@ def inspect(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Checkpoint folders or org/name@revision; several need --base.",
+            help="Checkpoint folders or org/name@revision; of two without --base the first is it.",
             show_default=False,
         ),
     ],
@@ -41,6 +41,22 @@ def inspect(
         typer.Option(
             metavar="FILE",
             help="Draw the comparison: .png, .svg or .pdf.",
+            show_default=False,
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]GLOB",
+            help='Compare these tensors as a group too: "low=encoder.layers.{0-5}.*"; may repeat.',
+            show_default=False,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the comparison by part and layer, for each model and pair: .csv.",
             show_default=False,
         ),
     ] = None,
@@ -61,17 +77,24 @@ def inspect(
     Example: cmerge inspect runs/makam runs/lyra --base m-a-p/MERT-v1-95M --figure geometry.png
     """
     started = time.monotonic()
-    _check(models, base, figure, no_rank, force)
+    if base is None and len(models) == 2:
+        base, *models = models
+    groups = _groups(group or [])
+    _check(models, base, figure, csv, no_rank, force, bool(groups))
     output = Output(as_json, quiet)
     with reporting(enabled=not (quiet or no_progress)) as progress:
         if base is None:
             value = _contents(models[0], allow_nonfinite, progress)
         else:
-            value = _geometry(models, base, allow_nonfinite, not no_rank, progress)
+            value = _geometry(models, base, allow_nonfinite, not no_rank, groups, progress)
         if figure is not None:
             from mergekit_audio.report.geometry_figure import write_geometry_figure
 
             write_geometry_figure(value, figure)
+        if csv is not None:
+            from mergekit_audio.report.geometry_csv import write_geometry_csv
+
+            write_geometry_csv(value, csv, tensors=tensors)
     seconds = time.monotonic() - started
     if base is None:
         value = value if tensors else _without_tensors(value)
@@ -81,33 +104,61 @@ def inspect(
     value = _json_form(value if tensors else _without_tensors(value))
     output.data(text, {**value, "wall_time_s": round(seconds, 3)})
     compared = f"compared {len(models)} model{'s' if len(models) > 1 else ''} with {base}"
-    if figure is not None:
-        output.closing(compared, figure, seconds, f"look at {shown(figure)}")
+    written = [path for path in (figure, csv) if path is not None]
+    if written:
+        then = " and ".join(f"look at {shown(path)}" for path in written)
+        output.closing(compared, written[0], seconds, then)
     else:
         output.talk(f"{compared} in {duration(seconds)}; next: cmerge merge, or --figure FILE.png")
 
 
 def _check(
-    models: list[str], base: str | None, figure: Path | None, no_rank: bool, force: bool
+    models: list[str],
+    base: str | None,
+    figure: Path | None,
+    csv: Path | None,
+    no_rank: bool,
+    force: bool,
+    has_groups: bool,
 ) -> None:
     """Raise before any work is done when the options do not fit each other or the disk."""
     if base is None and len(models) > 1:
         raise UsageError(
             f"{len(models)} models without a base", "add --base MODEL, or inspect them one by one"
         )
-    if base is None and (figure is not None or no_rank):
-        option = "--figure" if figure is not None else "--no-rank"
+    asked = {"--figure": figure is not None, "--csv": csv is not None, "--no-rank": no_rank}
+    asked["--group"] = has_groups
+    if base is None and any(asked.values()):
+        option = next(name for name, is_given in asked.items() if is_given)
         raise UsageError(f"{option} without a base", "add --base MODEL: it is about task vectors")
-    if figure is None:
-        return
-    from mergekit_audio.report.geometry_figure import figure_format
+    if figure is not None:
+        from mergekit_audio.report.geometry_figure import figure_format
 
-    figure_format(figure)
-    if figure.is_dir() or (figure.exists() and not force):
-        raise InputError(
-            f"{figure}: the {'folder' if figure.is_dir() else 'file'} already exists",
-            "give another name" if figure.is_dir() else "add --force to replace it",
-        )
+        figure_format(figure)
+    if csv is not None and csv.suffix.lower() != ".csv":
+        raise UsageError(f"{csv}: a table ends in .csv", f"write {csv.with_suffix('.csv')}")
+    for path in (figure, csv):
+        if path is not None and (path.is_dir() or (path.exists() and not force)):
+            raise InputError(
+                f"{path}: the {'folder' if path.is_dir() else 'file'} already exists",
+                "give another name" if path.is_dir() else "add --force to replace it",
+            )
+
+
+def _groups(texts: list[str]) -> dict[str, str]:
+    """Return globs by name; a glob without one is its own name."""
+    from mergekit_audio.weights.globs import validate_glob
+
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        pattern = pattern if equals else name
+        validate_glob(pattern)
+        if not name or name in found:
+            problem = f"{name!r} is there already" if name else "a name is missing before ="
+            raise UsageError(f"--group {text}: {problem}", "give each group a name of its own")
+        found[name] = pattern
+    return found
 
 
 def _contents(model: str, allow_nonfinite: bool, progress: Progress) -> dict[str, Any]:
@@ -120,7 +171,12 @@ def _contents(model: str, allow_nonfinite: bool, progress: Progress) -> dict[str
 
 
 def _geometry(
-    models: list[str], base: str, allow_nonfinite: bool, ranks: bool, progress: Progress
+    models: list[str],
+    base: str,
+    allow_nonfinite: bool,
+    ranks: bool,
+    groups: dict[str, str],
+    progress: Progress,
 ) -> dict[str, Any]:
     from mergekit_audio.weights.inspect import inspect_geometry
 
@@ -131,7 +187,7 @@ def _geometry(
             again += 1
         named[name] = _opened(model, allow_nonfinite)
     start = _opened(base, allow_nonfinite)
-    return inspect_geometry(start, named, ranks=ranks, progress=progress)
+    return inspect_geometry(start, named, ranks=ranks, groups=groups, progress=progress)
 
 
 def _opened(source: str, allow_nonfinite: bool) -> Checkpoint:

@@ -29,6 +29,14 @@ MOST_NUMBERS = 8
 """A matrix of more models shows colours only."""
 MOST_A_ROW = 6
 """Names of models in one row of the legend."""
+MOST_PAIRED = 6
+"""Of more models the pairs have no heat map by layer: use the CSV."""
+UNKNOWN = "#dddddd"
+"""A layer that one of two models did not change has no cosine."""
+RELATIONS = (
+    ("cosine", "cosine of task vectors", -1.0, "RdBu_r"),
+    ("sign_conflict", "share of opposite signs", 0.0, "Purples"),
+)
 MOST_LAYERS = 45
 """Of more layers only some have their name below."""
 
@@ -55,7 +63,7 @@ def write_geometry_figure(value: Mapping[str, Any], path: Path) -> None:
 
     Above, by layer: ‖τ‖ / ‖θ_base‖ and, where ranks were computed, the mean effective rank of its
     matrices as a share of the full one. Below, of two models or more: cosines and shares of sign
-    conflicts of their task vectors.
+    conflicts of their task vectors, as heat maps by pair and layer and in all.
 
     Parameters
     ----------
@@ -92,8 +100,10 @@ def _drawn(value: Mapping[str, Any]) -> Figure:
     if any(pair["total"]["effective_rank"] is not None for pair in pairs):
         curves.append(("effective_rank_share", "effective rank / full rank, mean of a layer"))
     with_matrices = len(names) > 1
-    rows = len(curves) + (1 if with_matrices else 0)
-    heights = [2.6] * len(curves) + ([3.6] if with_matrices else [])
+    maps = RELATIONS if 1 < len(names) <= MOST_PAIRED else ()
+    pairs_height = 1.6 + 0.16 * len(names) * (len(names) - 1) / 2
+    rows = len(curves) + len(maps) + (1 if with_matrices else 0)
+    heights = [2.6] * len(curves) + [pairs_height] * len(maps) + [3.6] * with_matrices
     figure = Figure(figsize=(9.0, sum(heights) + 1.6), layout="constrained")
     grid = figure.add_gridspec(rows, 2, height_ratios=heights)
     shared: Axes | None = None
@@ -103,14 +113,15 @@ def _drawn(value: Mapping[str, Any]) -> Figure:
         axes.set_title(title)
         if shared is None:
             shared = axes
-        axes.tick_params(labelbottom=row == len(curves) - 1)
+        axes.tick_params(labelbottom=row == len(curves) + len(maps) - 1)
+    for row, (key, title, low, colours) in enumerate(maps, start=len(curves)):
+        axes = figure.add_subplot(grid[row, :], sharex=shared)
+        image = _layer_map(axes, relations, names, key, low, colours)
+        figure.colorbar(image, ax=axes, pad=0.01)
+        axes.set_title(f"{title}, by layer")
+        axes.tick_params(labelbottom=row == len(curves) + len(maps) - 1)
     if with_matrices:
-        for column, (key, title, low, colours) in enumerate(
-            (
-                ("cosine", "cosine of task vectors", -1.0, "RdBu_r"),
-                ("sign_conflict", "share of opposite signs", 0.0, "Purples"),
-            )
-        ):
+        for column, (key, title, low, colours) in enumerate(RELATIONS):
             axes = figure.add_subplot(grid[rows - 1, column])
             image = _matrix(axes, relations[key], names, low, colours)
             figure.colorbar(image, ax=axes, shrink=0.8)
@@ -162,6 +173,30 @@ def _curves(axes: Axes, value: Mapping[str, Any], names: Sequence[str], key: str
     axes.set_xticks(places, [layers[at] for at in places], rotation=90, fontsize=6.5)
     axes.set_ylim(0, 1.05 if key.endswith("_share") else None)
     axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+
+
+def _layer_map(
+    axes: Axes,
+    relations: Mapping[str, Any],
+    names: Sequence[str],
+    key: str,
+    low: float,
+    colours: str,
+) -> AxesImage:
+    """Draw a row for each pair of models and a column for each layer; grey where none is known."""
+    import matplotlib as mpl
+
+    order = relations["layer_order"]
+    layers = {group["name"]: group[key] for group in relations["groups"]}
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    values = [
+        [math.nan if layers[one][i][j] is None else layers[one][i][j] for one in order]
+        for i, j in pairs
+    ]
+    shades = mpl.colormaps[colours].with_extremes(bad=UNKNOWN)
+    image = axes.imshow(values, cmap=shades, vmin=low, vmax=1.0, aspect="auto")
+    axes.set_yticks(range(len(pairs)), [f"{names[i]} · {names[j]}" for i, j in pairs], fontsize=6.5)
+    return image
 
 
 def _matrix(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from mergekit_audio.errors import InputError
 from mergekit_audio.progress import Progress
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.dtypes import is_floating
 from mergekit_audio.weights.geometry import Sums, measure, same_content
+from mergekit_audio.weights.globs import matches
 from mergekit_audio.weights.parts import by_group, by_part, in_model_order, part_of_groups
 from mergekit_audio.weights.rank import Rank
 from mergekit_audio.weights.rank import ranks as measure_ranks
@@ -25,6 +28,7 @@ def compare(
     ranks: bool,
     workers: int | None,
     progress: Progress,
+    chosen: Mapping[str, str] = MappingProxyType({}),
 ) -> Comparison:
     """Read everything once and return what was measured.
 
@@ -33,15 +37,17 @@ def compare(
     LayoutError
         A model does not hold the base's tensors; every difference is listed.
     InputError
-        A tensor holds a value that is not finite, and that is not allowed.
+        A tensor holds a value that is not finite, and that is not allowed, or a glob of ``chosen``
+        matches no tensor that is still free.
     """
     each = list(models.values())
     for model in each:
         _require_comparable(base, model)
+    groups = _chosen(base, chosen)
     sums = measure(base, each, workers=workers, progress=progress)
     found = measure_ranks(base, each, workers=workers, progress=progress) if ranks else {}
     same = [same_content(base, model, sums, place) for place, model in enumerate(each)]
-    return Comparison(base, dict(models), sums, found, same)
+    return Comparison(base, dict(models), sums, found, same, groups)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Comparison:
         By matrix, one for each model; empty when they were not asked for.
     same
         Which models have the base's bits.
+    chosen
+        Groups of tensors that were asked for by globs, beside layers and parts.
     """
 
     base: Checkpoint
@@ -65,6 +73,7 @@ class Comparison:
     sums: dict[str, Sums]
     ranks: dict[str, list[Rank | None]]
     same: list[bool]
+    chosen: dict[str, list[str]] = field(default_factory=dict)
 
     def pair(self, model: str) -> dict[str, Any]:
         """Return one model's facts beside the base; the keys are explained at ``inspect_pair``."""
@@ -83,6 +92,9 @@ class Comparison:
                 {"name": group, "tensors": len(names), **self._size(names, place)}
                 for group, names in groups.items()
             ],
+            **self._of_chosen(
+                lambda names: {"tensors": len(names), **self._size(names, place)},
+            ),
             "tensors": [{"name": name, **self._size([name], place)} for name in self.sums],
         }
 
@@ -100,7 +112,13 @@ class Comparison:
                 {"name": group, "part": part_names[group], **self._relation(names)}
                 for group, names in groups.items()
             ],
+            **self._of_chosen(self._relation),
         }
+
+    def _of_chosen(self, facts: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
+        """Return the facts of each chosen group under ``chosen``; nothing where there is none."""
+        found = [{"name": group, **facts(names)} for group, names in self.chosen.items()]
+        return {"chosen": found} if found else {}
 
     def _named(self) -> list[tuple[str, str]]:
         return [(name, name) for name in self.sums]
@@ -171,6 +189,22 @@ def _require_comparable(base: Checkpoint, model: Checkpoint) -> None:
     )
     if not fits:
         base.require_same_layout(model)
+
+
+def _chosen(base: Checkpoint, globs: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the floating-point tensors of each glob; the first that matches a tensor counts."""
+    free = [name for name, info in base.index.items() if is_floating(info.dtype)]
+    found: dict[str, list[str]] = {}
+    for group, pattern in globs.items():
+        found[group] = [name for name in free if matches(pattern, name)]
+        if not found[group]:
+            raise InputError(
+                f"{base.source}: group {group!r}: no tensor matches {pattern!r}"
+                + (" that is in no earlier group" if len(found) > 1 else ""),
+                f"cmerge inspect {base.source} --tensors lists the names",
+            )
+        free = [name for name in free if name not in found[group]]
+    return found
 
 
 def _relative(norm: float, base_norm: float) -> float:

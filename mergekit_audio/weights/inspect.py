@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def inspect_geometry(
     models: Mapping[str, Checkpoint],
     *,
     ranks: bool = True,
+    groups: Mapping[str, str] = MappingProxyType({}),
     workers: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -99,6 +101,9 @@ def inspect_geometry(
     ranks
         Compute effective and stable ranks, which takes longer than all else; they are None
         otherwise.
+    groups
+        Globs over tensor names by a name for people: facts of these groups as well, under
+        ``chosen`` of pairs and relations. The first that matches a tensor counts.
     workers
         Threads; None: one for each core. No effect on the result.
     progress
@@ -109,9 +114,9 @@ def inspect_geometry(
     LayoutError
         A model does not hold the base's tensors; every difference is listed.
     InputError
-        A tensor holds a value that is not finite, and that is not allowed.
+        A tensor holds a value that is not finite, and that is not allowed, or a group has none.
     """
-    found = compare(base, models, ranks=ranks, workers=workers, progress=progress)
+    found = compare(base, models, ranks=ranks, workers=workers, progress=progress, chosen=groups)
     relations = found.relations()
     return {
         "pairs": [found.pair(name) for name in models],

@@ -27,7 +27,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (["merge"], "Missing argument 'RECIPE'", "`cmerge merge --help` shows"),
         (["merge", "x.yaml", "--forse"], "No such option: --forse", "`cmerge merge --help`"),
         (["recipe", "schema", "merg"], "'merg' is no recipe kind", "did you mean 'merge'?"),
-        (["inspect", "a", "b"], "2 models without a base", "add --base"),
+        (["inspect", "a", "b", "c"], "3 models without a base", "add --base"),
         (["data", "prepare", "x", "--workers", "0"], "--workers", "`cmerge data prepare --help`"),
     ],
 )
