@@ -95,15 +95,14 @@ class Bars:
         from rich.text import Text
 
         curve = Curve()
-        width, encoding = max(1, console.width - 1), console.encoding
 
         class View(Progress):
             """The bars, and the curve below."""
 
             def get_renderables(self) -> Iterator[RenderableType]:
                 yield from super().get_renderables()
-                if text := curve.text(encoding):
-                    yield Text(text[:width])
+                if text := curve.text(console.encoding):
+                    yield Text(text[: max(1, console.width - 1)])
 
         self.curve = curve
         note_column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
