@@ -21,8 +21,13 @@ def locked_checkpoint(
     ----------
     more
         Further files of its folder that were read.
+
+    Raises
+    ------
+    InputError
+        A weight file has changed since the checkpoint was opened.
     """
-    return LockedInput(
+    entry = LockedInput(
         name=name,
         source=source,
         content_digest=checkpoint.digest(),
@@ -31,6 +36,8 @@ def locked_checkpoint(
             for path in sorted([*checkpoint.files(), *more])
         },
     )
+    checkpoint.require_unchanged()
+    return entry
 
 
 def locked_corpus(name: str, corpus: PreparedCorpus, root: Path) -> list[LockedInput]:

@@ -28,11 +28,14 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A recording's file: its stand (size in bytes, time of change) and the sha256 of its bytes."""
+    """A recording's file: its stand when it was read, and the sha256 of its bytes.
+
+    The stand is size in bytes, time of writing and time of change in ns: programs can set the time
+    of writing back, and no program the time of change.
+    """
 
     path: Path
-    size: int
-    mtime_ns: int
+    stand: tuple[int, int, int]
     sha256: str
 
 
@@ -58,12 +61,12 @@ class Facts:
 def known_source(root: Path, path: Path) -> SourceFile | None:
     """Return what the store remembers of a file; ``None`` when it is new or has changed."""
     try:
-        stand = path.stat()
         entry = json.loads(_source_path(root, path).read_bytes())
-        known = SourceFile(path, entry["size"], entry["mtime_ns"], entry["sha256"])
+        stand = (entry["size"], entry["mtime_ns"], entry["ctime_ns"])
+        known = SourceFile(path, stand, entry["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known if (known.size, known.mtime_ns) == (stand.st_size, stand.st_mtime_ns) else None
+    return known if _is_unchanged(known) else None
 
 
 def read_source(root: Path, path: Path, stop: threading.Event) -> SourceFile | RecordingError:
@@ -71,17 +74,16 @@ def read_source(root: Path, path: Path, stop: threading.Event) -> SourceFile | R
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
-            stand = os.fstat(stream.fileno())
+            stand = _stand(os.fstat(stream.fileno()))
             while block := stream.read(_HASH_BLOCK_BYTES):
                 _stop_if(stop)
                 digest.update(block)
     except OSError as error:
         return RecordingError(path, f"can't be read ({error.strerror})")
-    file = SourceFile(path, stand.st_size, stand.st_mtime_ns, digest.hexdigest())
+    file = SourceFile(path, stand, digest.hexdigest())
     entry = {
         "path": os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace"),
-        "size": file.size,
-        "mtime_ns": file.mtime_ns,
+        **dict(zip(("size", "mtime_ns", "ctime_ns"), file.stand, strict=True)),
         "sha256": file.sha256,
     }
     _write_entry(_source_path(root, path), entry)
@@ -179,10 +181,13 @@ def _write_sound(
 
 def _is_unchanged(file: SourceFile) -> bool:
     try:
-        stand = file.path.stat()
+        return _stand(file.path.stat()) == file.stand
     except OSError:
         return False
-    return (stand.st_size, stand.st_mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _stand(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _write_entry(path: Path, entry: dict[str, Any]) -> None:

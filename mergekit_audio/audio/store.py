@@ -2,8 +2,8 @@
 
 ``objects/<2>/<key>.pcm`` holds mono 16-bit samples, ``<key>.json`` beside it their number and
 digest (or why the recording can't be used); the key is the sha256 of source bytes, window, rate and
-decoder. ``sources/<2>/<sha256 of the path>.json`` remembers a file's size, time and sha256, so that
-a file that did not change is neither hashed nor decoded again. Every file is written under a
+decoder. ``sources/<2>/<sha256 of the path>.json`` remembers a file's size, times and sha256, so
+that a file that did not change is neither hashed nor decoded again. Every file is written under a
 temporary name and renamed, so that any number of processes may prepare the same corpus at once.
 """
 

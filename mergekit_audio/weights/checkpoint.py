@@ -19,7 +19,7 @@ from mergekit_audio.weights.fairseq import FairseqShard, is_fairseq_file
 from mergekit_audio.weights.hub import resolve
 from mergekit_audio.weights.keys import canonical_name
 from mergekit_audio.weights.locate import WeightFiles, find_weights
-from mergekit_audio.weights.shards import Shard, open_shard
+from mergekit_audio.weights.shards import Shard, changed_meanwhile, file_stamp, open_shard
 from mergekit_audio.weights.side_files import side_files
 from mergekit_audio.weights.strict_json import parse_object
 
@@ -67,6 +67,7 @@ class Checkpoint:
         self.allow_nonfinite = allow_nonfinite
         self._files = files
         self._shards = shards
+        self._stamps = {path: file_stamp(path.stat()) for path in shards}
         self._finite: set[str] = set()
         self._tensor_digests: dict[str, str] = {}
 
@@ -180,6 +181,19 @@ class Checkpoint:
                 known = {name: self._tensor_digests[name] for name in names}
                 if cache.known(path).get("tensors") != known:
                     cache.remember(path, tensors=known)
+
+    def require_unchanged(self) -> None:
+        """Raise ``InputError`` when a weight file is not the one that was opened.
+
+        What was computed of the checkpoint before may then be of two models.
+        """
+        for path, stamp in self._stamps.items():
+            try:
+                is_same = file_stamp(path.stat()) == stamp
+            except OSError:
+                is_same = False
+            if not is_same:
+                raise changed_meanwhile(path)
 
     def require_finite(self, name: str) -> None:
         """Raise ``InputError`` when a tensor holds NaN or infinity and that is not allowed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -55,18 +56,27 @@ class SafetensorsShard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stamp = file_stamp(path.stat())
         self._header = read_header(path)
         self.entries: Entries = {
             name: (entry.dtype, entry.shape) for name, entry in self._header.items()
         }
 
     def bits(self, name: str) -> np.ndarray:
-        """Return a tensor's bits by its stored name; writing to them does not reach the file."""
+        """Return a tensor's bits by its stored name; writing to them does not reach the file.
+
+        Raises
+        ------
+        InputError
+            The file is gone, or another one than the one whose header was read.
+        """
         entry = self._header[name]
         before = entry.start % mmap.ALLOCATIONGRANULARITY
         length = entry.end - entry.start
         try:
             with open(self.path, "rb") as stream:
+                if file_stamp(os.fstat(stream.fileno())) != self._stamp:
+                    raise changed_meanwhile(self.path)
                 region = mmap.mmap(
                     stream.fileno(),
                     before + length,
@@ -106,6 +116,19 @@ class TorchShard:
     def bits(self, name: str) -> np.ndarray:
         """Return a tensor's bits by its stored name."""
         return from_torch(self._tensors[name])[0]
+
+
+def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells a file from another one in its place: inode, size, time of writing."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def changed_meanwhile(path: Path) -> InputError:
+    """Return the error for a file that is no longer the one that was opened."""
+    return InputError(
+        f"{path}: changed while it was in use",
+        "let what writes it finish, then run the same command again",
+    )
 
 
 def _load_tensors_only(path: Path) -> Any:

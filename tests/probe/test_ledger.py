@@ -32,6 +32,14 @@ def test_points_are_found_by_row_and_by_content(tmp_path):
     assert path.read_text(encoding="utf-8").count("\n") == 2
 
 
+def test_tasks_of_the_same_content_are_told_apart(tmp_path):
+    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger.append({**line("base", 0), "task": "one"})
+    assert ledger.find("base", ("k", "t", 0), "one")["task"] == "one"
+    assert ledger.find("base", ("k", "t", 0), "other") is None
+    assert ledger.find_content(("k", "t", 0))["task"] == "one"
+
+
 @pytest.mark.parametrize("torn", [b'{"model": "la', b"{", '{"model": "λ'.encode()[:-1]])
 def test_a_torn_last_line_is_dropped(tmp_path, torn):
     path = tmp_path / "results.jsonl"

@@ -52,6 +52,26 @@ def test_tensors_equal_what_the_library_reads(tiny: Path) -> None:
     ]
 
 
+def test_a_file_that_is_replaced_is_not_read_as_the_one_that_was_opened(
+    tiny: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    checkpoint = Checkpoint.open(str(tmp_path / "model"))
+    checkpoint.require_unchanged()
+    name = next(iter(checkpoint.index))
+    digest = checkpoint.tensor_digest(name)
+    shutil.copy2(path, path.with_name("same"))
+    path.with_name("same").replace(path)  # the same bytes, size and time, but another file
+    for read in (checkpoint.require_unchanged, lambda: checkpoint.tensor(name)):
+        with pytest.raises(InputError, match=r"model\.safetensors: changed while it was in use"):
+            read()
+    path.unlink()
+    with pytest.raises(InputError, match="changed while it was in use"):
+        checkpoint.require_unchanged()
+    assert checkpoint.tensor_digest(name) == digest
+
+
 @pytest.mark.parametrize("preset", ["tiny", "95m", "330m"])
 def test_layout_is_that_of_transformers(preset: str) -> None:
     from transformers import HubertConfig, HubertModel
