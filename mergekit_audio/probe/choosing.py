@@ -108,7 +108,7 @@ class Chooser:
 
         def score(protocol: Protocol) -> float:
             data = load_splits(self.features(), self.task, protocol)
-            result = probe(data, self.task, self.key[3], protocol)
+            result = probe(data, self.task, self.key[3], protocol, (split,))
             return result.scores[split].macro(self.task.monitor())
 
         scored = ordered_map(score, missing, self.workers)

@@ -104,6 +104,42 @@ def score_labels(
     )
 
 
+def macro_roc_auc(scores: NDArray[np.floating[Any]], targets: NDArray[np.bool_]) -> float:
+    """Return ``score_labels(...).macro("roc_auc")``, the same bits, all labels in one go.
+
+    With the ranks r of a label's P positives among n scores (from 1, the mean rank of equals),
+    ``(Σ r - P (P + 1) / 2) / (P (n - P))``. It is for scores that are wanted after every epoch.
+
+    Parameters
+    ----------
+    scores
+        Float32 or float64, shape ``[tracks, labels]``.
+    targets
+        Shape ``[tracks, labels]``; a label at least has both classes.
+
+    Raises
+    ------
+    InputError
+        Scores are of half precision or not finite.
+    """
+    require_scores(scores, what="the scores of the validation split")
+    positives = targets.sum(axis=0)
+    scored = (positives > 0) & (positives < len(targets))
+    columns = scores[:, scored].astype(np.float64).T
+    order = np.argsort(columns, axis=1, kind="stable")
+    rising = np.take_along_axis(columns, order, axis=1)
+    is_positive = np.take_along_axis(targets[:, scored].T, order, axis=1)
+    count, places = positives[scored], np.arange(len(targets))
+    rises = np.ones((len(columns), len(targets) + 1), dtype=bool)
+    rises[:, 1:-1] = rising[:, 1:] > rising[:, :-1]
+    first = np.maximum.accumulate(np.where(rises[:, :-1], places, 0), axis=1)
+    last = np.where(rises[:, 1:], places, len(targets))[:, ::-1]
+    last = np.minimum.accumulate(last, axis=1)[:, ::-1]
+    beaten = ((first + last + 1) * is_positive).sum(axis=1) - count**2
+    found: NDArray[np.float64] = beaten / (2 * count * (len(targets) - count))
+    return float(found.mean())
+
+
 def require_scores(scores: NDArray[Any], *, what: str) -> None:
     """Check that scores are float32 or float64 and finite.
 

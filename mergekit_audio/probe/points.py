@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
@@ -19,7 +21,7 @@ from mergekit_audio.probe.features import Features, extract, layers_needed
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
 from mergekit_audio.probe.parallel import one_core_each, ordered_map
 from mergekit_audio.probe.scoring import SCORED_SPLITS, ProbeResult, probe
-from mergekit_audio.probe.splits import load_splits
+from mergekit_audio.probe.splits import load_splits, tracks_of
 from mergekit_audio.probe.summary import summarise_row
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.track_scores import SCORES_NAME, Key, TrackScores
@@ -197,15 +199,14 @@ class PointRunner:
                 lambda seed: probe(data, task, seed, protocol, row.splits), missing, workers
             )
         for seed, key in keys.items():
-            line = self.ledger.find(row.name, key) if self.scores.has(key) else None
-            if line is None:
-                values = self._finished(key)
-                if values is None:
-                    result = next(scored)
-                    self.scores.save(key, task, result.predictions)
-                    values = {**result.as_dict(), **(row.settings or _settings(protocol))}
-                    values["features"] = None if row.tune is not None else features().facts
-                line = _line(row, task, key, values)
+            values = self._finished(key)
+            if values is None:
+                result = next(scored)
+                self.scores.save(key, task, result.predictions)
+                values = {**result.as_dict(), **(row.settings or _settings(protocol))}
+                values["features"] = None if row.tune is not None else features().facts
+            line = _line(row, task, key, values)
+            if line != self.ledger.find(row.name, key, task.task.name):
                 self.ledger.append(line)
             yield seed, line
 
@@ -219,14 +220,19 @@ class PointRunner:
         return told
 
     def features(
-        self, row: ModelRow, task: PreparedTask, build: Callable[[int], nn.Module] | None = None
+        self,
+        row: ModelRow,
+        task: PreparedTask,
+        build: Callable[[int], nn.Module] | None = None,
+        only: NDArray[np.bool_] | None = None,
     ) -> Features:
         """Return the row's features of a task, from the cache or computed now.
 
-        ``build`` may keep the encoder for the next task.
+        ``build`` may keep the encoder for the next task. ``only`` says which of the probed tracks;
+        ``None`` means those that the row is trained and scored on.
         """
         workers = torch.get_num_threads() if self.workers is None else self.workers
-        return self._features(row, task, build or row.encoder.build, workers)
+        return self._features(row, task, build or row.encoder.build, workers, only)
 
     def is_finished(self, key: Key) -> bool:
         """Say whether a point of these weights, task and seed is in the ledger."""
@@ -236,7 +242,12 @@ class PointRunner:
         return self.ledger.find_content(key) if self.scores.has(key) else None
 
     def _features(
-        self, row: ModelRow, task: PreparedTask, build: Callable[[int], nn.Module], workers: int
+        self,
+        row: ModelRow,
+        task: PreparedTask,
+        build: Callable[[int], nn.Module],
+        workers: int,
+        only: NDArray[np.bool_] | None = None,
     ) -> Features:
         if row.features is not None:
             return row.features(task)
@@ -256,6 +267,7 @@ class PointRunner:
                 workers,
                 layers=layers_needed(protocol),
                 build=build,
+                only=tracks_of(task, row.splits) if only is None else only,
             )
         except InputError as error:
             raise type(error)(

@@ -19,7 +19,7 @@ from mergekit_audio.probe.kinds import (
     output_count,
     ridge_targets,
 )
-from mergekit_audio.probe.metrics import LabelScores
+from mergekit_audio.probe.metrics import LabelScores, macro_roc_auc
 from mergekit_audio.probe.probe_head import ProbeHead
 from mergekit_audio.probe.ridge import RidgeHead, fit_ridge
 from mergekit_audio.probe.splits import SplitData
@@ -103,8 +103,13 @@ def probe(
     def scores(predicted: NDArray[np.float64], split: str) -> LabelScores | KindScores:
         return score_task(kind, predicted, data[split].targets, task.labels, split=split)
 
+    known = data["valid"].targets
+
     def validate(head: ProbeHead | RidgeHead) -> float:
-        return scores(predictions(head, "valid"), "valid").macro(monitor)
+        predicted = predictions(head, "valid")
+        if kind == "tagging" and monitor == "roc_auc":
+            return macro_roc_auc(predicted, known)
+        return scores(predicted, "valid").macro(monitor)
 
     head: ProbeHead | RidgeHead
     best_epoch = epochs = penalty = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,14 @@ def load_splits(
         )
         for split in SPLITS
     }
+
+
+def tracks_of(task: PreparedTask, splits: Sequence[str]) -> NDArray[np.bool_] | None:
+    """Return the tracks that a probe is trained, chosen and scored on; ``None`` where it is all."""
+    select = task.task.protocol.select
+    needed = {"train", "valid", *splits, *(() if select is None else (select.split,))}
+    found = np.isin(task.splits, sorted(needed))
+    return None if found.all() else found
 
 
 def require_layer(task: PreparedTask, protocol: Protocol, layers: int) -> None:

@@ -1,7 +1,8 @@
 """Features at any λ from a few λ where they were extracted, with the error at unseen λ.
 
-Mean-pooled hidden states are smooth in λ. Nodes are nested by the polynomial's degree: each node
-first tests the interpolation between the earlier ones, and joins it afterwards.
+Mean-pooled hidden states are smooth in λ. Nodes are nested by the polynomial's degree. Each degree
+is tested at the next λ of their order, where features of a few tracks alone are extracted: they
+become nodes, of all tracks, only where the test fails.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.spaces import Interpolate
+from mergekit_audio.sweep.ahead import NodesAhead
 from mergekit_audio.sweep.interpolated import (
     Interpolation,
     Node,
@@ -24,9 +25,11 @@ from mergekit_audio.sweep.interpolated import (
     mean_shift,
 )
 from mergekit_audio.sweep.interpolation import Box, basis_size, leja_nodes
+from mergekit_audio.sweep.node_features import Diverging, NodeFeatures
 from mergekit_audio.sweep.spaces import Point, Space, most_nodes
 
 MOST_SHRINKS = 14
+LEAST_TESTS = 2
 ROUNDING_FACTOR = 2.0
 """The rounding of all nodes with their weights, beside that of one."""
 
@@ -47,6 +50,8 @@ class NodeFinder:
         The row of λ = 0.
     row
         Returns a point's row.
+    ahead
+        Lets an executor extract; ``None`` where none does.
     """
 
     runner: PointRunner
@@ -54,7 +59,12 @@ class NodeFinder:
     settings: Interpolate
     base: ModelRow
     row: Callable[[Point], ModelRow]
-    _known: dict[tuple[int, Scales], Node] = field(default_factory=dict)
+    ahead: NodesAhead | None = None
+
+    @functools.cached_property
+    def extracted(self) -> NodeFeatures:
+        """The features at nodes and tests."""
+        return NodeFeatures(self.runner, self.space, self.base, self.row, self.ahead)
 
     def find(self, variant: int) -> Interpolation:
         """Return the interpolation of one variant of the method.
@@ -69,17 +79,17 @@ class NodeFinder:
             Features of the base are not finite.
         """
         box = self.space.box
-        failed: list[_Diverging] = []
+        failed: list[Diverging] = []
         for attempt in range(MOST_SHRINKS):
             try:
                 return self._search(variant, box, self._shrink_notes(variant, box, failed))
-            except _Diverging as diverging:
+            except Diverging as diverging:
                 failed.append(diverging)
                 box = _shrunk(box, diverging.scales, 2.0 ** (attempt + 1))
         notes = [f"Nothing is interpolated, for features are not finite: {failed[-1].why}."]
         return Interpolation(variant, box, {}, 0, False, (), notes)
 
-    def _shrink_notes(self, variant: int, box: Box, failed: Sequence[_Diverging]) -> list[str]:
+    def _shrink_notes(self, variant: int, box: Box, failed: Sequence[Diverging]) -> list[str]:
         if not failed:
             return []
         names = [self.space.name(Point(each.scales, variant)) for each in failed]
@@ -91,129 +101,142 @@ class NodeFinder:
     def _search(self, variant: int, box: Box, notes: list[str]) -> Interpolation:
         directions = len(box.low)
         most = most_nodes(self.settings, directions)
-        degree = max(d for d in range(most) if math.comb(directions + d, d) <= most)
-        nodes: dict[Scales, Node] = {}
+        highest = max(d for d in range(most) if math.comb(directions + d, d) <= most)
+        degree = min(highest, 2 if directions == 1 else 1)
+        wanted = self._wanted(variant, box, highest)
         tests: list[dict[str, Any]] = []
-        accepted, reached = False, 0
-        wanted = self._nodes(variant, box, degree)
-        for reached in range(degree + 1):
-            new = wanted[len(nodes) : basis_size(directions, reached)]
-            found = {scales: self._node(scales, variant) for scales in new}
-            if reached > 0:
-                tests += self._tested(variant, box, nodes, found, reached - 1)
-                self._tell(tests[-1], len(nodes) + len(found), most)
-            nodes.update(found)
-            if accepted := self._is_accurate(tests, len(new)):
+        while True:
+            count = basis_size(directions, degree)
+            unseen = wanted[count : count + max(LEAST_TESTS, directions)]
+            self.extracted.begin(variant, wanted[:count], unseen)
+            nodes = {scales: self.extracted.node(scales, variant) for scales in wanted[:count]}
+            last = list(self._tested(variant, box, nodes, unseen, degree))
+            tests += last
+            self._tell(last, len(nodes), most)
+            accepted = self._is_accurate(last)
+            if accepted or degree == highest:
                 break
-        worst = max(mean for test in tests[-max(2, len(new)) :] for mean in _means(test))
-        if accepted:
-            notes = [
-                *notes,
-                f"Features between {len(nodes)} extracted λ are interpolated: at unseen λ they were"
-                f" off by up to {worst:.2g} of the largest shift from the base (mean of a task)"
-                f"{_rounding_text(tests, self.settings.tolerance)}.",
-            ]
-        else:
-            notes = [
-                *notes,
-                f"The interpolation between {len(nodes)} λ misses the tolerance: at an unseen λ "
-                f"the error is {worst:.2g} of the largest shift from the base, allowed are "
-                f"{self.settings.tolerance:g}. The recipe's λ are evaluated directly instead.",
-            ]
-        return Interpolation(variant, box, nodes, reached, accepted, tests, notes)
+            degree += 1
+        notes = [*notes, self._outcome(len(nodes), last, accepted=accepted)]
+        return Interpolation(variant, box, nodes, degree, accepted, tests, notes)
 
-    def _nodes(self, variant: int, box: Box, degree: int) -> list[Scales]:
-        """Return nested nodes; the base and marked points are taken where they fit."""
+    def _wanted(self, variant: int, box: Box, highest: int) -> list[Scales]:
+        """Return nested nodes, and λ behind them for tests of the highest degree.
+
+        The base and marked points are taken where they fit.
+        """
         marked = [
             point.scales
             for point in self.space.points
             if point.variant == variant and point.is_marked
         ]
-        known = [scales for place, scales in self._known if place == variant]
+        known = self.extracted.known(variant)
         first = [(0.0,) * len(box.low), *known, *self.space.singles.values(), *marked]
-        found = leja_nodes(box, degree, first=list(dict.fromkeys(first)))
+        more = LEAST_TESTS if len(box.low) == 1 else 1
+        found = leja_nodes(box, highest + more, first=list(dict.fromkeys(first)))
         return [tuple(map(float, row)) for row in found]
-
-    def _node(self, scales: Scales, variant: int) -> Node:
-        key = (variant if any(scales) else 0, scales)
-        if key not in self._known:
-            row = self.base if not any(scales) else self.row(Point(scales, variant))
-            build = functools.lru_cache(maxsize=1)(row.encoder.build)
-            try:
-                features = {
-                    task.task.name: self.runner.features(row, task, build)
-                    for task in self.runner.tasks
-                }
-            except NotFiniteError as error:
-                if not any(scales):
-                    raise
-                raise _Diverging(scales, error) from error
-            self._known[key] = Node(row.digest, row.key, features)
-        return self._known[key]
 
     def _tested(
         self,
         variant: int,
         box: Box,
         nodes: Mapping[Scales, Node],
-        found: Mapping[Scales, Node],
+        unseen: Sequence[Scales],
         degree: int,
     ) -> Iterator[dict[str, Any]]:
-        earlier = Interpolation(variant, box, dict(nodes), degree, False, ())
-        origin = self._node((0.0,) * len(box.low), variant)
-        units = {
-            name: self._unit(name, [*nodes.values(), *found.values()], origin)
-            for name in origin.features
-        }
-        for scales, node in found.items():
-            yield {
-                "scales": list(scales),
-                "degree": degree,
-                "nodes": len(nodes),
-                "tasks": {
-                    name: {
-                        **held_out_error(earlier.features(scales, name), features, units[name][0]),
-                        "rounding": units[name][1],
-                    }
-                    for name, features in node.features.items()
-                },
-            }
+        """Yield the errors of a degree at unseen λ, of a few tracks.
 
-    def _unit(self, task: str, nodes: Sequence[Node], origin: Node) -> tuple[float, float]:
-        """Return the largest mean shift of the nodes, and what of it is bfloat16's rounding.
-
-        The measured difference of bfloat16 from float32 is one of the features' length.
+        An error counts as much more as the few tracks show less of it than all do, at the last node
+        from the nodes of the degree below.
         """
-        base = origin.features[task]
-        found = [mean_shift(node.features[task], base) for node in nodes]
-        length = max(size for _, size in found)
-        unit = max(shift for shift, _ in found) or length or 1.0
-        off = max(node.features[task].facts.get("relative_difference") or 0.0 for node in nodes)
-        return unit, off * length / unit
+        few = {scales: self.extracted.sample(scales, variant) for scales in nodes}
+        found = {scales: self.extracted.sample(scales, variant) for scales in unseen}
+        between = Interpolation(variant, box, few, degree, False, ())
+        origin = (0.0,) * len(box.low)
+        for scales, node in found.items():
+            errors: dict[str, dict[str, float]] = {}
+            for name, features in node.features.items():
+                unit, rounding = _unit(name, [*few.values(), *found.values()], few[origin])
+                more = self._share_unseen(variant, box, nodes, few, degree, name)
+                error = held_out_error(between.features(scales, name), features, unit / more)
+                tracks, of_tracks = self.extracted.tracks(name)
+                errors[name] = {
+                    **error,
+                    "rounding": rounding,
+                    "tracks": tracks,
+                    "of_tracks": of_tracks,
+                }
+            yield {"scales": list(scales), "degree": degree, "nodes": len(nodes), "tasks": errors}
 
-    def _tell(self, test: Mapping[str, Any], nodes: int, most: int) -> None:
-        note = f"{nodes} λ extracted, error at an unseen λ {max(_means(test)):.1e} of the shift"
+    def _share_unseen(
+        self,
+        variant: int,
+        box: Box,
+        nodes: Mapping[Scales, Node],
+        few: Mapping[Scales, Node],
+        degree: int,
+        task: str,
+    ) -> float:
+        """Return the error of all tracks over that of a few, at least 1, where both are known."""
+        if degree == 0:
+            return 1.0
+        count, last = basis_size(len(box.low), degree - 1), list(nodes)[-1]
+        means = []
+        for every in (nodes, few):
+            lower = Interpolation(
+                variant, box, dict(list(every.items())[:count]), degree - 1, False, ()
+            )
+            origin = every[(0.0,) * len(box.low)]
+            unit, _ = _unit(task, list(every.values()), origin)
+            direct = every[last].features[task]
+            means.append(held_out_error(lower.features(last, task), direct, unit)["mean"])
+        return max(1.0, means[0] / means[1]) if means[1] else 1.0
+
+    def _outcome(self, nodes: int, tests: Sequence[Mapping[str, Any]], *, accepted: bool) -> str:
+        worst = max(mean for test in tests for mean in _means(test))
+        errors = tests[-1]["tasks"].values()
+        tracks = f"{sum(each['tracks'] for each in errors)} of "
+        tracks += f"{sum(each['of_tracks'] for each in errors)} tracks"
+        if accepted:
+            return (
+                f"Features between {nodes} extracted λ are interpolated: at {len(tests)} unseen λ, "
+                f"on {tracks}, they were off by up to {worst:.2g} of the largest shift from the "
+                f"base (mean of a task){_rounding_text(tests, self.settings.tolerance)}."
+            )
+        return (
+            f"The interpolation between {nodes} λ misses the tolerance: at an unseen λ, on "
+            f"{tracks}, the error is {worst:.2g} of the largest shift from the base, allowed are "
+            f"{self.settings.tolerance:g}. The recipe's λ are evaluated directly instead."
+        )
+
+    def _tell(self, tests: Sequence[Mapping[str, Any]], nodes: int, most: int) -> None:
+        worst = max(mean for test in tests for mean in _means(test))
+        note = f"{nodes} λ extracted, error at an unseen λ {worst:.1e} of the shift"
         self.runner.progress(ProgressEvent("interpolate", nodes, most, note))
 
-    def _is_accurate(self, tests: Sequence[Mapping[str, Any]], new: int) -> bool:
-        """Whether the last two tests at least, and all of the last degree, are below.
+    def _is_accurate(self, tests: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether all tests of a degree, two at least, are below.
 
         Below the tolerance, or as small as what bfloat16 rounds: more nodes can't help there.
         """
-        last = tests[-max(2, new) :]
-        return len(last) >= 2 and all(
+        return len(tests) >= LEAST_TESTS and all(
             error["mean"] <= max(self.settings.tolerance, ROUNDING_FACTOR * error["rounding"])
-            for test in last
+            for test in tests
             for error in test["tasks"].values()
         )
 
 
-class _Diverging(Exception):  # noqa: N818 - caught here, never shown
-    """A node's features are not finite."""
+def _unit(task: str, nodes: Sequence[Node], origin: Node) -> tuple[float, float]:
+    """Return the largest mean shift of the nodes, and what of it is bfloat16's rounding.
 
-    def __init__(self, scales: Scales, error: NotFiniteError) -> None:
-        super().__init__(scales)
-        self.scales, self.why = scales, error.message
+    The measured difference of bfloat16 from float32 is one of the features' length.
+    """
+    base = origin.features[task]
+    found = [mean_shift(node.features[task], base) for node in nodes]
+    length = max(size for _, size in found)
+    unit = max(shift for shift, _ in found) or length or 1.0
+    off = max(node.features[task].facts.get("relative_difference") or 0.0 for node in nodes)
+    return unit, off * length / unit
 
 
 def _means(test: Mapping[str, Any]) -> list[float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,23 @@ Scales = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """A λ where features were extracted: its row's key, and its features by task."""
+    """A λ where features were extracted: its row's key, and its features by task.
+
+    ``files`` are those of the cache, by task, also where ``features`` are of some of their rows.
+    """
 
     digest: str
     key: str
     features: Mapping[str, Features]
+    files: tuple[tuple[str, Path], ...] = ()
+
+    def of_tracks(self, only: Mapping[str, NDArray[np.bool_] | None]) -> Node:
+        """Return the features of some tracks of each task alone, shape ``[tracks]``."""
+        found = {
+            name: features if (mask := only[name]) is None else features.of_tracks(mask)
+            for name, features in self.features.items()
+        }
+        return replace(self, features=found)
 
 
 @dataclass(frozen=True)
@@ -47,12 +60,14 @@ class Interpolation:
     accepted
         Whether the last tests are below the tolerance.
     tests
-        For each node after the first: ``scales``, ``degree`` of the interpolation that it tested,
-        ``nodes`` before it, ``tasks`` with the ``mean`` and ``max`` error of each over chunks and
-        layers, in units of the largest mean shift from the base among the nodes so far, and what of
-        this unit is bfloat16's ``rounding``.
+        For each degree that was tried, at λ that it had not seen: ``scales``, ``degree``, its
+        ``nodes``, ``tasks`` with the ``mean`` and ``max`` error of each over layers and the chunks
+        of some ``tracks``, ``of_tracks``, in units of the largest mean shift from the base among
+        these λ, and what of this unit is bfloat16's ``rounding``.
     notes
         What a reader must know.
+    chosen
+        ``scales`` and ``tasks`` of one more test on all tracks, at the chosen λ.
     """
 
     variant: int
@@ -62,6 +77,7 @@ class Interpolation:
     accepted: bool
     tests: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
+    chosen: Mapping[str, Any] | None = None
 
     def features(self, scales: Scales, task: str) -> Features:
         """Return the features of a task at λ: those of a node, or interpolated ones, float32."""
@@ -70,6 +86,24 @@ class Interpolation:
         return interpolated(
             [node.features[task] for node in self.nodes.values()], self._weights(scales)
         )
+
+    def checked(self, scales: Scales, direct: Mapping[str, Features]) -> Interpolation:
+        """Return this interpolation with its error at the chosen λ, on all tracks that it has."""
+        errors = {}
+        for task, features in direct.items():
+            near = self.features(scales, task)
+            own = features.of_tracks(np.isin(np.arange(len(near.track_ids)), near.track_of_chunk))
+            nodes = [node.features[task] for node in self.nodes.values()]
+            base = self.nodes[(0.0,) * len(scales)].features[task]
+            unit = max(mean_shift(each, base)[0] for each in nodes) or 1.0
+            errors[task] = held_out_error(near, own, unit)
+        worst = max(each["mean"] for each in errors.values())
+        note = (
+            f"At the chosen λ, on all tracks of training and validation, interpolated features "
+            f"were off by {worst:.2g} of the largest shift from the base."
+        )
+        chosen = {"scales": list(scales), "tasks": errors}
+        return replace(self, notes=[*self.notes, note], chosen=chosen)
 
     def key(self, scales: Scales) -> str:
         """Return what interpolated features depend on: the nodes' keys and their weights."""
@@ -87,6 +121,7 @@ class Interpolation:
             "tolerance": tolerance,
             "accepted": self.accepted,
             "tests": [dict(test) for test in self.tests],
+            "chosen": self.chosen,
             "notes": list(self.notes),
         }
 

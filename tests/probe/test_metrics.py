@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.probe.metrics import score_labels
+from mergekit_audio.probe.metrics import macro_roc_auc, score_labels
 
 
 @st.composite
@@ -40,6 +40,7 @@ def test_scores_equal_sklearn_with_ties(example):
     np.testing.assert_allclose(found.roc_auc, roc_auc, rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.average_precision, precision, rtol=0, atol=1e-12)
     assert found.macro("roc_auc") == pytest.approx(np.mean(roc_auc), abs=1e-12)
+    assert macro_roc_auc(scores, targets) == found.macro("roc_auc")
 
 
 def test_labels_with_one_class_are_named_with_the_reason():

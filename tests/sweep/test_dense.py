@@ -60,6 +60,11 @@ def by_name(summary):
     return {row["name"]: row for row in summary["rows"]}
 
 
+def features_of(landscape, row, task):
+    """Return a row's features of the tracks of training and validation."""
+    return landscape.runner.features(row, task).of_tracks(task.splits != "test").values
+
+
 def captured(recipe, root, monkeypatch):
     """Run a sweep and return its landscape."""
     seen = []
@@ -86,14 +91,17 @@ def test_interpolated_features_and_scores_agree_with_direct_ones(world, monkeypa
     assert not any(row.get("interpolated") for row in theirs.values())
     found = dense.interpolations[0]
     assert found.accepted
-    for point in dense.space.points:
-        row = dense.merges.row(point)
-        for task in dense.runner.tasks:
-            exact = dense.runner.features(row, task).values
-            near = found.features(point.scales, task.task.name).values
-            start = dense.runner.features(dense.base, task).values
-            shift = np.linalg.norm(exact - start, axis=-1).mean()
-            assert np.linalg.norm(near - exact, axis=-1).mean() <= 2e-3 * shift
+    for task in dense.runner.tasks:
+        exact = {
+            point.scales: features_of(dense, dense.merges.row(point), task)
+            for point in dense.space.points
+        }
+        start = features_of(dense, dense.base, task)
+        unit = max(np.linalg.norm(each - start, axis=-1).mean() for each in exact.values())
+        for scales, values in exact.items():
+            near = found.features(scales, task.task.name).values
+            assert near.shape == values.shape
+            assert np.linalg.norm(near - values, axis=-1).mean() <= 2e-3 * unit
     for name, row in ours.items():
         for task in ("tones", "west"):
             mine, other = (
@@ -107,9 +115,14 @@ def test_errors_are_in_the_summary_the_notes_and_the_figure(world):
     (found,) = summary["interpolation"]
     assert found["accepted"]
     assert len(found["nodes"]) <= 9
-    assert [test["nodes"] for test in found["tests"]] == list(range(1, len(found["nodes"])))
+    degrees = range(2, len(found["nodes"]))
+    assert [test["nodes"] for test in found["tests"]] == [d + 1 for d in degrees for _ in "12"]
+    assert not [test for test in found["tests"][-2:] if test["scales"] in found["nodes"]]
     assert set(found["tests"][-1]["tasks"]) == {"tones", "west"}
     assert all(task["mean"] <= 2e-3 for t in found["tests"][-2:] for task in t["tasks"].values())
+    assert {task["tracks"] for task in found["tests"][-1]["tasks"].values()} == {8}
+    if found["chosen"] is not None:
+        assert all(task["mean"] <= 2e-3 for task in found["chosen"]["tasks"].values())
     text = (world / "results" / "table.txt").read_text()
     assert f"Features between {len(found['nodes'])} extracted λ are interpolated" in text
     assert verify(world / "results") == []
@@ -199,10 +212,10 @@ def test_what_bfloat16_rounds_is_no_error_of_the_interpolation():
     def tested(mean, rounding):
         return {"tasks": {"tones": {"mean": mean, "max": mean, "rounding": rounding}}}
 
-    assert finder._is_accurate([tested(0.02, 0.011)] * 2, 1)
-    assert not finder._is_accurate([tested(0.03, 0.011)] * 2, 1)
-    assert not finder._is_accurate([tested(0.02, 0.0)] * 2, 1)
-    assert not finder._is_accurate([tested(0.0, 0.0)], 1)
+    assert finder._is_accurate([tested(0.02, 0.011)] * 2)
+    assert not finder._is_accurate([tested(0.03, 0.011)] * 2)
+    assert not finder._is_accurate([tested(0.02, 0.0)] * 2)
+    assert not finder._is_accurate([tested(0.0, 0.0)])
 
 
 def test_diverging_weights_are_told_and_left_out(world):
