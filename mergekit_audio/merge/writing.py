@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mergekit_audio.cores import core_count
@@ -14,18 +13,17 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.files import (
     require_free,
     require_space,
-    sha256_of_file,
     staged_folder,
     write_json,
 )
-from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
+from mergekit_audio.lock import Lock, make_lock, write_lock
 from mergekit_audio.merge.arithmetic import merged_parts
 from mergekit_audio.merge.describe import card_facts
 from mergekit_audio.merge.parallel import keep_freed_memory
 from mergekit_audio.merge.planner import MergePlan
+from mergekit_audio.merge.read_files import inputs_of, locked_inputs, start_hashing
 from mergekit_audio.progress import Progress, ProgressEvent, silent
-from mergekit_audio.report.card import CARD_NAME, write_card
-from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.report.card import write_card
 from mergekit_audio.weights.digest_cache import DigestCache
 from mergekit_audio.weights.fairseq import write_fairseq_configs
 from mergekit_audio.weights.side_files import copy_side_files
@@ -129,14 +127,14 @@ def _run(
     require_space(targets[0], len(plans) * sum(row.nbytes for row in plan.rows))
     executor = ThreadPoolExecutor(core_count())
     try:
-        inputs = list(_inputs(plan))
+        inputs = list(inputs_of(plan))
         cache = DigestCache.of_user()
-        hashing = _start_hashing(inputs, executor, cache)
+        hashing = start_hashing(inputs, executor, cache)
         with contextlib.ExitStack() as stack:
             stagings = [stack.enter_context(staged_folder(each, force=force)) for each in targets]
             written = _write_weights(plan, stagings, scales, progress, executor)
             progress(ProgressEvent("write configs, cards and locks", 0, len(plans)))
-            locked = _locked(inputs, hashing)
+            locked = locked_inputs(inputs, hashing)
             cache.save()
             locks = []
             for each, staging, target, known in zip(plans, stagings, targets, written, strict=True):
@@ -171,7 +169,7 @@ def _refuse_inputs_inside(plan: MergePlan, target: Path) -> None:
             f"{target}: the output would replace the recipe's own folder",
             "choose another output (--set output=…)",
         )
-    for each in _inputs(plan):
+    for each in inputs_of(plan):
         folders = {path.parent.resolve() for path in each.files.values()}
         if any(folder == place or place in folder.parents for folder in folders):
             raise InputError(
@@ -232,76 +230,3 @@ def _adapt_config(plan: MergePlan, staging: Path) -> None:
     }
     if changed:
         write_json(path, {**config, **changed})
-
-
-@dataclass(frozen=True)
-class _Input:
-    """Something that the merge reads: as the lock tells it, and its files."""
-
-    name: str
-    source: str
-    digest: str
-    files: Mapping[str, Path]
-
-
-def _inputs(plan: MergePlan) -> Iterator[_Input]:
-    yield _Input("base", plan.base_source, plan.base.digest(), _files(plan.base))
-    for i, (entry, model) in enumerate(zip(plan.recipe.models, plan.models, strict=True)):
-        adapter, statistics = model.adapter, model.statistics
-        name = f"models[{i}]"
-        if adapter is not None and model.is_adapter_of_base:
-            yield _Input(
-                name, entry.model, model.digest, _relative(adapter.folder, adapter.files())
-            )
-        else:
-            yield _Input(name, entry.model, model.checkpoint.digest(), _files(model.checkpoint))
-        if adapter is not None and entry.adapter is not None:
-            files = _relative(adapter.folder, adapter.files())
-            yield _Input(f"{name}.adapter", entry.adapter, adapter.digest(), files)
-        if statistics is not None and entry.statistics is not None:
-            files = _relative(statistics.path.parent, statistics.files())
-            yield _Input(f"{name}.statistics", entry.statistics, statistics.model_digest, files)
-
-
-def _files(checkpoint: Checkpoint) -> dict[str, Path]:
-    """Return the files that were read, the input's card with its licence among them."""
-    card = checkpoint.folder / CARD_NAME
-    return _relative(checkpoint.folder, [*checkpoint.files(), *([card] if card.is_file() else [])])
-
-
-def _relative(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
-
-
-def _start_hashing(
-    inputs: Sequence[_Input], executor: ThreadPoolExecutor, cache: DigestCache
-) -> list[dict[str, Future[str]]]:
-    """Hash the files of the inputs, in this order, while the merge reads the same files."""
-    return [
-        {name: executor.submit(_known_sha256, cache, path) for name, path in each.files.items()}
-        for each in inputs
-    ]
-
-
-def _known_sha256(cache: DigestCache, path: Path) -> str:
-    """Return a file's sha256: as remembered of this very file, or read."""
-    known = cache.known(path).get("sha256")
-    if isinstance(known, str):
-        return known
-    digest = sha256_of_file(path)
-    cache.remember(path, sha256=digest)
-    return digest
-
-
-def _locked(
-    inputs: Sequence[_Input], hashing: Sequence[Mapping[str, Future[str]]]
-) -> list[LockedInput]:
-    return [
-        LockedInput(
-            name=each.name,
-            source=each.source,
-            content_digest=each.digest,
-            files={file: digest.result() for file, digest in files.items()},
-        )
-        for each, files in zip(inputs, hashing, strict=True)
-    ]
