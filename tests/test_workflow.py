@@ -1,6 +1,7 @@
 """The reproducibility check of .github/workflows/reproduce.yml, run as a user's CI would run it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +21,24 @@ output: runs/merged
 """
 
 
-@pytest.fixture
-def repository(tmp_path):
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory):
     """A user's repository with a merged model, and `cmerge` on the PATH."""
-    family(tmp_path, ("makam", "lyra"))
-    (tmp_path / "merged.yaml").write_text(RECIPE)
-    commands = tmp_path / "bin"
+    root = tmp_path_factory.mktemp("repository")
+    family(root, ("makam", "lyra"))
+    (root / "merged.yaml").write_text(RECIPE)
+    commands = root / "bin"
     commands.mkdir()
     (commands / "cmerge").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mergekit_audio "$@"\n')
     (commands / "cmerge").chmod(0o755)
-    assert run_in(tmp_path, "cmerge merge merged.yaml").returncode == 0
-    return tmp_path
+    assert run_in(root, "cmerge merge merged.yaml").returncode == 0
+    return root
+
+
+@pytest.fixture
+def repository(merged, tmp_path):
+    """Return a copy of it, which may be changed."""
+    return shutil.copytree(merged, tmp_path / "repository")
 
 
 def run_in(repository, script):
