@@ -62,8 +62,8 @@ class Interpolate(Strict):
     their largest shift from the base; above it every λ of `scales` is evaluated directly. What
     bfloat16 rounds is no error: with `precision: fp32` there is none."""
     max_nodes: int | None = Field(default=None, ge=3)
-    """The most λ where features are extracted; null means 9 for one λ, and for K λ as many as
-    polynomials of total degree 4 (K = 2) or 3 (K > 2) need."""
+    """The most λ where features are extracted, beside those of a few tracks that test; null means
+    9 for one λ, and for K λ as many as polynomials of total degree 4 (K = 2) or 3 (K > 2) need."""
     design: Design | None = None
     """Where the points lie for several λ: `grid` (a product of even values) or `sobol` (a sequence
     drawn by the recipe's seed); null means `sobol`."""
