@@ -180,7 +180,7 @@ def prepare_task(
     require_labelled(task, source, [prepared.track for prepared in corpus.tracks])
     labels, targets = targets_of(task, source, [prepared.track for prepared in tracks])
     splits = np.array([prepared.track.split for prepared in tracks], dtype=np.str_)
-    _require_scorable(task, splits, labels, targets)
+    require_scorable(task, splits, labels, targets)
     return PreparedTask(
         task, corpus, labels, splits, targets, _digest(task, backbone, tracks, labels, targets)
     )
@@ -211,10 +211,21 @@ def _require_splits(task: Task, source: Path, tracks: Sequence[Track]) -> None:
         )
 
 
-def _require_scorable(
-    task: Task, splits: NDArray[np.str_], labels: Sequence[str], targets: NDArray[Any]
+def require_scorable(
+    task: Task,
+    splits: NDArray[np.str_],
+    labels: Sequence[str],
+    targets: NDArray[Any],
+    scored: Sequence[str] = SPLITS,
 ) -> None:
-    for split in SPLITS:
+    """Check that something can be scored in each split: tags with both kinds of tracks, values.
+
+    Raises
+    ------
+    InputError
+        Nothing can.
+    """
+    for split in scored:
         rows = targets[splits == split]
         reasons = _without_scores(task.kind, rows, len(labels))
         if not reasons or not np.logical_or.reduce(list(reasons.values())).all():

@@ -129,6 +129,10 @@ class SweepRecipe(Strict):
     differences out."""
     store: str | None = None
     """The prepared store and the feature cache; null means `.cmerge_store` beside the recipe."""
+    mixture_hours: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """Hours of the training mixture that the chosen λ suggest (`suggested_mixture.yaml`); null
+    means as many as the tasks' corpora hold at these ratios where the cultures were trained on
+    them, else 100."""
     write_best: bool = False
     """Also write the best merge to `<output>/best`."""
     output: OutputPath
@@ -187,6 +191,18 @@ class SweepRecipe(Strict):
             return self
         if self.method_grid:
             raise ValueError("`search` looks for λ: leave `method_grid` out, or sweep it by itself")
+        if self.search.sampler == "halving":
+            if self.interpolate is not None:
+                raise ValueError(
+                    "`sampler: halving` saves extractions, which interpolated λ do not need: leave "
+                    "`interpolate` out, or take another sampler"
+                )
+            for task in self.tasks:
+                if task.protocol.select is not None and task.protocol.select.split == "test":
+                    raise ValueError(
+                        f"`sampler: halving` hears no test tracks, but task {task.name!r} selects "
+                        "on test"
+                    )
         if self.search.sampler == "nsga" and len({task.western for task in self.tasks}) < 2:
             raise ValueError(
                 "`sampler: nsga` weighs non-Western tasks against Western ones, and all are of one "

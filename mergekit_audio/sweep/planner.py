@@ -14,6 +14,7 @@ from mergekit_audio.probe.run import store_folder
 from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.merge import Group, MergeRecipe, ModelEntry
 from mergekit_audio.recipe.sweep import SweepRecipe
+from mergekit_audio.sweep.halving import search_extractions
 from mergekit_audio.sweep.spaces import (
     Point,
     Space,
@@ -119,15 +120,17 @@ class SweepPlan:
     def extractions(self) -> tuple[int, int] | None:
         """Return the fewest and the most λ and models whose features are computed, per task.
 
-        Without interpolation both are the rows. With it the fewest is where three nodes are
-        enough, the most where the tolerance is not met and the recipe's λ are evaluated directly.
+        Without interpolation both are the rows and the search's trials. With it the fewest is where
+        three nodes are enough, the most where the tolerance is not met and the recipe's λ, and the
+        trials, are evaluated directly.
         """
         if self.space is None:
             return None
+        trials = search_extractions(self.recipe.search, [task["tracks"] for task in self.tasks])
         if self.recipe.interpolate is None:
-            rows = self.checkpoints + len(self.space.points)
+            rows = self.checkpoints + len(self.space.points) + trials
             return rows, rows
-        fewest = most = self.checkpoints
+        fewest, most = self.checkpoints, self.checkpoints + trials
         for variant in range(len(self.space.variants)):
             points = [point for point in self.space.points if point.variant == variant]
             marked = sum(point.is_marked for point in points)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mergekit_audio import merge
 from mergekit_audio.audio.store import Store
-from mergekit_audio.files import require_free, staged_folder
+from mergekit_audio.files import require_free, staged_folder, write_text
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.locked import locked_checkpoint
 from mergekit_audio.probe.inputs import locked_tasks
@@ -32,6 +32,8 @@ from mergekit_audio.report.tables import table_rows
 from mergekit_audio.sweep.band import indistinguishable, resampled_goals
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges
+from mergekit_audio.sweep.mixture import suggest_mixture
+from mergekit_audio.sweep.mixture_recipe import MIXTURE_NAME
 from mergekit_audio.sweep.planner import SweepPlan, plan
 from mergekit_audio.sweep.searching import search_landscape
 from mergekit_audio.sweep.selection import choose, select_scale
@@ -40,8 +42,11 @@ from mergekit_audio.sweep.training import train_missing
 from mergekit_audio.sweep.without_labels import (
     label_free_notes,
     label_free_rows,
+    locked_without_labels,
+    pretraining_files,
     search_without_labels,
     similarity_rows,
+    unlabelled_corpora,
 )
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -118,10 +123,12 @@ def sweep(
     landscape = Landscape(recipe, planned.space, models, merges, runner)
     landscape.run()
     searched = None if recipe.search is None else search_landscape(landscape, recipe.search)
-    free = search_without_labels(planned, models, tasks, store, progress)
+    unlabelled = unlabelled_corpora(planned, store, progress)
+    free = search_without_labels(planned, models, tasks, unlabelled, store, progress)
     landscape.add(() if free is None else label_free_rows(free, planned, models["base"]))
     landscape.add(similarity_rows(planned, models["base"]))
     selection = _selection(landscape)
+    mixture = suggest_mixture(planned, tasks, selection)
     rows = landscape.ordered_rows()
     summary = {
         "kind": recipe.kind,
@@ -133,7 +140,9 @@ def sweep(
         "notes": [
             *planned.notes(),
             *landscape.notes(),
+            *(() if searched is None else searched.notes),
             *label_free_notes(free),
+            *(() if mixture is None else mixture.notes),
             *task_notes(tasks),
             *selection_notes(_tested(rows), tasks),
         ],
@@ -146,21 +155,28 @@ def sweep(
             if recipe.interpolate is not None
         ],
         "diverged": landscape.diverged,
-        "search": searched,
+        "search": None if searched is None else searched.summary,
         "label_free": None if free is None else free.as_dict(),
         "selection": selection,
+        "suggested_mixture": None if mixture is None else mixture.summary,
     }
     shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
-    inputs = [*_locked_models(planned, models), *locked_tasks(tasks, root)]
+    inputs = [
+        *_locked_models(planned, models),
+        *locked_tasks(tasks, root),
+        *locked_without_labels(planned, unlabelled),
+    ]
     summary["leakage"] = leakage_of(
         tasks, [(name, each.folder) for name, each in models.items()], inputs, root, progress
     )
-    lines = landscape.ordered_lines()
+    lines = [*landscape.ordered_lines(), *(() if searched is None else searched.lines)]
     runner.lines = [line for line in lines if "test" in line]
     summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
         write_results(staging, lines, summary)
         write_label_free_figure(summary, staging)
+        if mixture is not None and mixture.text:
+            write_text(staging / MIXTURE_NAME, mixture.text)
         runner.scores.export(staging, runner.lines)
         if recipe.write_best:
             best = next(row for row in rows if row["name"] == selection["row"])
@@ -233,5 +249,6 @@ def _locked_models(planned: SweepPlan, models: Mapping[str, Checkpoint]) -> list
     entries = []
     for name, source in planned.sources():
         family = "cultures." if name in cultures else "" if name == "base" else "compare."
-        entries.append(locked_checkpoint(f"{family}{name}", source, models[name]))
+        more = pretraining_files(planned, models[name]) if family != "compare." else []
+        entries.append(locked_checkpoint(f"{family}{name}", source, models[name], more))
     return entries

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_audio.recipe.search import Search
+from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.goals import goal_points
 from mergekit_audio.sweep.landscape import Landscape
-from mergekit_audio.sweep.search import Point as Scales
-from mergekit_audio.sweep.search import Trial, pareto_front, search
+from mergekit_audio.sweep.search import search
+from mergekit_audio.sweep.search_trials import Point as Scales
+from mergekit_audio.sweep.search_trials import Trial, pareto_front
 from mergekit_audio.sweep.spaces import Point
 
-POINTS = 100.0
 DIGITS = 6
+"""Of λ behind the point."""
 OUT_OF_REACH = -1000.0
-"""Points of a λ whose features are not finite; each point by which a constraint is broken costs
-as much as a point of the goal ten times over."""
+"""The goal, in points, of a λ whose features are not finite: worse than any score."""
 BROKEN = 10.0
+"""Points of the goal that each point costs by which a constraint is broken."""
 
 
-def search_landscape(landscape: Landscape, settings: Search) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Parameters
+    ----------
+    summary
+        ``sampler``, ``axes``, ``split`` (whose scores the values are: ``valid``) and ``trials``,
+        each with the row that it is, its λ, its values and its ``share`` of the tracks; of two
+        goals ``goals`` and ``pareto_front``, of halving ``halving``.
+    lines
+        Finished points on fewer than all tracks, for the results: no rows of the sweep.
+    notes
+        What a reader must know.
+    """
+
+    summary: dict[str, Any]
+    lines: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def search_landscape(landscape: Landscape, settings: Search) -> Searched:
     """Score the points that a search asks for; return trials and, of two goals, the Pareto front.
 
     The goal is the recipe's objective on validation in points, ``goal - 10 · Σ broken``; with
@@ -40,68 +64,106 @@ def search_landscape(landscape: Landscape, settings: Search) -> dict[str, Any]:
     DependencyError
         The sampler needs a package that is not installed.
     """
+    if settings.sampler == "halving":
+        from mergekit_audio.sweep.search_halving import halve_landscape
+
+        return halve_landscape(landscape, settings)
     space = landscape.space
-    known = _known(landscape)
+    known = _Known(landscape)
+    goals = 2 if settings.sampler == "nsga" else 1
+    base = next(row for row in landscape.rows if row["kind"] == "base")
 
     def score(scales: Scales) -> Sequence[float]:
-        place = tuple(round(value, DIGITS) for value in scales)
-        point = Point(place)
-        row = known.get(place) or landscape.score(point)
-        goals = 2 if settings.sampler == "nsga" else 1
+        row = known.score(scales)
         if row is None:
             return (OUT_OF_REACH,) * goals
-        known[place] = row
-        return _values(landscape, row, settings.sampler)
+        if goals == 2:
+            return pareto_goals(landscape.recipe, row, base)
+        return (search_goal(landscape.recipe, row, base),)
 
-    first = [place for place in known if space.box.contains(place)]
+    first = [place for place in known.rows if space.box.contains(place)]
+    count_trials(landscape, settings.trials)
     trials = search(
         score,
         space.box,
         sampler=settings.sampler,
         trials=settings.trials + len(first),
         seed=settings.seed,
+        steps=settings.greedy_steps(),
         first=first,
     )
     found: dict[str, Any] = {
         "sampler": settings.sampler,
         "axes": list(space.axes),
-        "trials": [_listed(landscape, known, trial) for trial in trials],
+        "split": "valid",
+        "trials": [known.listed(trial) for trial in trials],
     }
-    if settings.sampler == "nsga":
+    if goals == 2:
         found["goals"] = ["mean(non_western)", "mean(western)"]
-        front = pareto_front(trials)
-        found["pareto_front"] = [_listed(landscape, known, trial) for trial in front]
-    return found
+        found["pareto_front"] = [known.listed(trial) for trial in pareto_front(trials)]
+    return Searched(found)
 
 
-def _known(landscape: Landscape) -> dict[Scales, dict[str, Any]]:
-    """Return the rows that are scored already, by their λ: the base first."""
+def search_goal(recipe: SweepRecipe, row: Mapping[str, Any], base: Mapping[str, Any]) -> float:
+    """Return the objective of a row on validation, ``goal - 10 · Σ broken``, in points."""
+    tasks = [task.name for task in recipe.tasks]
+    found = goal_points(row, base, recipe.select, tasks, recipe.task_groups())
+    return found.goal - BROKEN * found.broken
+
+
+def pareto_goals(
+    recipe: SweepRecipe, row: Mapping[str, Any], base: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Return the means of the non-Western and of the Western tasks on validation, in points."""
+    tasks = [task.name for task in recipe.tasks]
+    found = goal_points(row, base, recipe.select, tasks, recipe.task_groups())
+    return found.groups["non_western"], found.groups["western"]
+
+
+def known_rows(landscape: Landscape) -> dict[Scales, dict[str, Any]]:
+    """Return the rows that are scored already, by their rounded λ: the base first."""
     rows = [row for row in landscape.rows if row["in_grid"] and "scales" in row]
     rows.sort(key=lambda row: (row["kind"] != "base", str(row["name"])))
     found: dict[Scales, dict[str, Any]] = {}
     for row in rows:
-        place = tuple(round(float(value), DIGITS) for value in row["scales"].values())
-        found.setdefault(place, row)
+        found.setdefault(rounded(list(row["scales"].values())), row)
     return found
 
 
-def _values(landscape: Landscape, row: dict[str, Any], sampler: str) -> tuple[float, ...]:
-    recipe = landscape.recipe
-    tasks, groups = [task.name for task in recipe.tasks], recipe.task_groups()
-    base = next(each for each in landscape.rows if each["kind"] == "base")
-    found = goal_points(row, base, recipe.select, tasks, groups)
-    if sampler == "nsga":
-        return found.groups["non_western"], found.groups["western"]
-    return (found.goal - BROKEN * found.broken,)
+def rounded(scales: Sequence[float]) -> Scales:
+    """Return λ to six digits behind the point, without a negative zero."""
+    return tuple(round(float(value), DIGITS) + 0.0 for value in scales)
 
 
-def _listed(
-    landscape: Landscape, known: dict[Scales, dict[str, Any]], trial: Trial
-) -> dict[str, Any]:
-    place = tuple(round(value, DIGITS) for value in trial.point)
-    return {
-        "number": trial.number,
-        "row": known[place]["name"] if place in known else landscape.space.name(Point(place)),
-        "scales": dict(zip(landscape.space.axes, place, strict=True)),
-        "values": list(trial.values),
-    }
+def count_trials(landscape: Landscape, trials: int) -> None:
+    """Tell the runner of so many more rows."""
+    runner = landscape.runner
+    runner.total += trials * len(runner.tasks) * len(runner.seeds)
+
+
+@dataclass
+class _Known:
+    """The rows of a landscape by their rounded λ; ``None`` where features were not finite."""
+
+    landscape: Landscape
+    rows: dict[Scales, dict[str, Any] | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = {**known_rows(self.landscape)}
+
+    def score(self, scales: Scales) -> dict[str, Any] | None:
+        place = rounded(scales)
+        if place not in self.rows:
+            self.rows[place] = self.landscape.score(Point(place))
+        return self.rows[place]
+
+    def listed(self, trial: Trial) -> dict[str, Any]:
+        space, place = self.landscape.space, rounded(trial.point)
+        row = self.rows.get(place)
+        return {
+            "number": trial.number,
+            "row": space.name(Point(place)) if row is None else row["name"],
+            "scales": dict(zip(space.axes, place, strict=True)),
+            "values": list(trial.values),
+            "share": 1.0,
+        }

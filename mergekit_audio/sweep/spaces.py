@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.spaces import Interpolate, even_values, method_variants
+from mergekit_audio.recipe.spaces import Design, Interpolate, even_values, method_variants
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.interpolation import Box, basis_size
 
@@ -263,16 +263,30 @@ def _designed(recipe: SweepRecipe, scales: Sequence[float], box: Box) -> list[tu
         listed = scales if isinstance(recipe.scales, list) else []
         even = even_values(box.low[0], box.high[0], dense.points)
         return [(scale,) for scale in [*listed, *even]]
-    if dense.design == "grid":
-        count = max(2, math.floor(dense.points ** (1 / directions) + 1e-9))
-        return list(
-            itertools.product(even_values(box.low[0], box.high[0], count), repeat=directions)
-        )
-    return _sobol(box, dense.points, recipe.seed)
+    return design_points(box, dense.points, dense.design, recipe.seed)
 
 
-def _sobol(box: Box, count: int, seed: int) -> list[tuple[float, ...]]:
-    """Return the first points of a scrambled Sobol sequence, rounded to 6 digits."""
+def design_points(
+    box: Box, count: int, design: Design | None, seed: int
+) -> list[tuple[float, ...]]:
+    """Return points that cover a box: at most so many of a product, or a Sobol sequence.
+
+    Parameters
+    ----------
+    box
+        Where.
+    count
+        How many.
+    design
+        ``grid``: as many even values of each direction as give no more points, two at least; else
+        the first points of a scrambled Sobol sequence, rounded to 6 digits.
+    seed
+        Of the scrambling.
+    """
+    if design == "grid":
+        each = max(2, math.floor(count ** (1 / len(box.low)) + 1e-9))
+        ends = zip(box.low, box.high, strict=True)
+        return list(itertools.product(*(even_values(low, high, each) for low, high in ends)))
     from scipy.stats import qmc
 
     drawn = qmc.Sobol(len(box.low), scramble=True, seed=seed).random_base2(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +13,17 @@ from mergekit_audio import merge
 from mergekit_audio.audio.prepared import PreparedCorpus
 from mergekit_audio.audio.store import Store
 from mergekit_audio.errors import InputError
+from mergekit_audio.files import sha256_of_file
+from mergekit_audio.lock import LockedInput
+from mergekit_audio.locked import locked_corpus
 from mergekit_audio.merge import plan as plan_merge
 from mergekit_audio.methods.task_arithmetic import TaskArithmetic
+from mergekit_audio.pretrain.heads import FITTED_FOLDER, heads_file
 from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.points import ModelRow, model_key, require_config
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.progress import Progress
-from mergekit_audio.recipe.label_free import LabelFree, SimilarityScales
+from mergekit_audio.recipe.label_free import SimilarityScales
 from mergekit_audio.recipe.merge import MergeRecipe, ModelEntry
 from mergekit_audio.recipe.spaces import even_values
 from mergekit_audio.sweep.merges import state_digest
@@ -36,12 +41,24 @@ def search_without_labels(
     planned: SweepPlan,
     models: Mapping[str, Checkpoint],
     tasks: Sequence[PreparedTask],
+    corpora: Mapping[str, PreparedCorpus],
     store: Store,
     progress: Progress,
 ) -> LabelFreeResult | None:
     """Minimise the pre-training loss over λ, as the recipe's ``label_free`` says; None without it.
 
     The loss along one shared λ is computed where the sweep has one.
+
+    Parameters
+    ----------
+    planned, models, store
+        The sweep, its checkpoints by name, and the prepared store.
+    tasks
+        Their corpora are heard where the recipe names none.
+    corpora
+        From ``unlabelled_corpora``.
+    progress
+        Told of every round.
 
     Raises
     ------
@@ -58,12 +75,67 @@ def search_without_labels(
         settings,
         base=models["base"],
         cultures={each.name: (models[each.name], each.weight) for each in planned.recipe.cultures},
-        corpora=_corpora(settings, planned, tasks, store, progress),
+        corpora=corpora or {task.task.name: task.corpus for task in tasks},
         store=store.root,
         scales=even_values(box.low[0], box.high[0], CURVE_POINTS) if is_shared else (),
         seed=planned.recipe.seed,
         progress=progress,
     )
+
+
+def unlabelled_corpora(
+    planned: SweepPlan, store: Store, progress: Progress
+) -> dict[str, PreparedCorpus]:
+    """Prepare the corpora that the recipe's ``label_free`` names; none where it names none.
+
+    Raises
+    ------
+    InputError
+        A corpus can't be read.
+    """
+    settings = planned.recipe.label_free
+    named = {} if settings is None else settings.corpora or {}
+    rate = planned.recipe.backbone.sample_rate_hz
+    return {
+        name: store.prepare(planned.root / source, sample_rate_hz=rate, progress=progress)
+        for name, source in sorted(named.items())
+    }
+
+
+def locked_without_labels(
+    planned: SweepPlan, corpora: Mapping[str, PreparedCorpus]
+) -> list[LockedInput]:
+    """Return the lock's entries of what λ without labels were made of.
+
+    The corpora of ``label_free`` (those of the tasks stand in the lock already), and the summary of
+    ``cmerge similarity``.
+    """
+    entries = [
+        entry
+        for name, corpus in corpora.items()
+        for entry in locked_corpus(f"label_free.{name}", corpus, planned.root)
+    ]
+    settings = planned.recipe.similarity
+    if settings is not None:
+        digest = sha256_of_file(planned.root / settings.results / SUMMARY_NAME)
+        entries.append(
+            LockedInput(
+                name="similarity",
+                source=settings.results,
+                content_digest=digest,
+                files={SUMMARY_NAME: digest},
+            )
+        )
+    return entries
+
+
+def pretraining_files(planned: SweepPlan, checkpoint: Checkpoint) -> list[Path]:
+    """Return what a search without labels reads of a model beside its weights: heads, teachers."""
+    if planned.recipe.label_free is None:
+        return []
+    found = [heads_file(checkpoint), *(checkpoint.folder / FITTED_FOLDER).glob("*.safetensors")]
+    known = {path.resolve() for path in checkpoint.files()}
+    return sorted(path for path in found if path is not None and path.resolve() not in known)
 
 
 def label_free_rows(
@@ -72,8 +144,7 @@ def label_free_rows(
     """Yield the row of each space's λ, scored on validation and test like a marked point."""
     for each in found.found:
         state = {canonical_name(name): value for name, value in each.state.items()}
-        scales = {culture: own for culture, own in each.descent.scales.items()}
-        facts = {"scales": {name: _mean(own) for name, own in scales.items()}}
+        facts = {"scales": {name: _mean(own) for name, own in each.descent.scales.items()}}
         name = f"label-free ({each.space.replace('_', ' ')})"
         yield _row(planned, base, state, name, LABEL_FREE, facts)
 
@@ -132,22 +203,6 @@ def _row(
         encoder=FrozenEncoder.of_state(state, config, planned.recipe.backbone),
         facts=facts,
     )
-
-
-def _corpora(
-    settings: LabelFree,
-    planned: SweepPlan,
-    tasks: Sequence[PreparedTask],
-    store: Store,
-    progress: Progress,
-) -> dict[str, PreparedCorpus]:
-    if settings.corpora is None:
-        return {task.task.name: task.corpus for task in tasks}
-    rate = planned.recipe.backbone.sample_rate_hz
-    return {
-        name: store.prepare(planned.root / source, sample_rate_hz=rate, progress=progress)
-        for name, source in sorted(settings.corpora.items())
-    }
 
 
 def _sum_of(planned: SweepPlan, scales: Mapping[str, float]) -> merge.MergePlan:

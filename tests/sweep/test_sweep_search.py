@@ -10,9 +10,9 @@ from small_models import folder_bytes
 
 from mergekit_audio import pretrain, similarity
 from mergekit_audio.errors import InputError
-from mergekit_audio.lock import verify
+from mergekit_audio.lock import read_lock, verify
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.recipe.load import from_dict
+from mergekit_audio.recipe.load import from_dict, load
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep import sweep
 
@@ -80,7 +80,7 @@ def test_label_free_and_similarity_are_rows_with_test_scores(world):
     summary = swept(
         world,
         output="free",
-        label_free=LABEL_FREE,
+        label_free={**LABEL_FREE, "corpora": {"hum": "audio/makam", "west": "corpora/west"}},
         similarity={"results": "similar", "targets": ["western"]},
     )
     free = rows_of(summary, "label_free")
@@ -94,16 +94,37 @@ def test_label_free_and_similarity_are_rows_with_test_scores(world):
     assert len(shared) == 1
     facts = summary["label_free"]
     assert len(facts["curve"]) == 11
-    assert set(facts["curve"][0]["losses"]) == {"tones", "west"}
+    assert set(facts["curve"][0]["losses"]) == {"hum", "west"}
     assert any("Label-free λ, shared: makam" in note for note in summary["notes"])
     table = (world / "free" / "table.md").read_text(encoding="utf-8")
     assert "label-free (per culture)" in table
     assert "similarity (western)" in table
     assert (world / "free" / "label_free.png").stat().st_size > 1000
     assert verify(world / "free") == []
+    inputs = {each.name: each for each in read_lock(world / "free").inputs}
+    assert {"heads.safetensors", "model.safetensors"} <= set(inputs["base"].files)
+    assert "teachers/residual_kmeans.safetensors" in inputs["base"].files
 
 
-@pytest.mark.parametrize("sampler", ["quadratic", "coordinate", "tpe"])
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("audio/makam/track0.wav", "label_free.hum (audio/makam) track0.wav"),
+        ("similar/summary.json", "similarity (similar) summary.json"),
+    ],
+)
+def test_verify_notices_what_labels_were_replaced_by(world, changed, told):
+    path = world / changed
+    before = path.read_bytes()
+    path.write_bytes(before + b" ")
+    try:
+        assert [each.what for each in verify(world / "free")] == ["input"]
+        assert told in str(verify(world / "free")[0])
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("sampler", ["quadratic", "greedy", "tpe"])
 def test_a_search_adds_trials_to_the_results(world, sampler):
     if sampler == "tpe":
         pytest.importorskip("optuna")
@@ -121,6 +142,14 @@ def test_a_search_adds_trials_to_the_results(world, sampler):
     chosen = summary["selection"]["curve"]
     top = max(point["valid"]["mean"] for point in chosen)
     assert best["values"][0] == pytest.approx(100 * top, abs=1e-6)
+    mixture = summary["suggested_mixture"]
+    assert mixture["row"] == summary["selection"]["row"]
+    if "recipe" in mixture:
+        path = world / f"found_{sampler}" / mixture["recipe"]
+        assert load(path, kind="train").recipe.culture == "multi"
+        assert any(
+            "Suggested mixture for `cmerge train-multi`" in note for note in summary["notes"]
+        )
 
 
 def test_a_search_on_two_goals_has_a_front(world):
@@ -136,6 +165,15 @@ def test_a_search_on_two_goals_has_a_front(world):
         for one in values
         for other in [tuple(each["values"]) for each in found["trials"]]
     )
+    assert found["split"] == "valid"
+    tested = {
+        row["name"]
+        for row in summary["rows"]
+        if all("test" in held for held in row["scores"].values())
+    }
+    average = {row["name"] for row in summary["rows"] if row["weight_average"]}
+    chosen = summary["selection"]["row"]
+    assert tested == {"base", "makam", "lyra", chosen} | average
 
 
 def test_a_killed_search_goes_on_to_the_same_bytes(world, monkeypatch):
