@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_audio.errors import NotFiniteError
-from mergekit_audio.probe.points import ModelRow, PointRunner, checkpoint_row
-from mergekit_audio.progress import ProgressEvent
+from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.progress import ProgressEvent, remark
 from mergekit_audio.recipe.sweep import SweepRecipe
+from mergekit_audio.sweep.ahead import NodesAhead, reopened, stored
 from mergekit_audio.sweep.dense import NodeFinder
-from mergekit_audio.sweep.interpolated import Interpolation, Scales
-from mergekit_audio.sweep.merges import VALID_ALONE, Merges, point_facts, scored_key
+from mergekit_audio.sweep.executors.base import (
+    Arrivals,
+    Executor,
+    Outcome,
+    Piece,
+    StoredInterpolation,
+)
+from mergekit_audio.sweep.interpolated import Interpolation, Node, Scales
+from mergekit_audio.sweep.live import curve_event
+from mergekit_audio.sweep.merges import (
+    VALID_ALONE,
+    Merges,
+    point_facts,
+    scored_key,
+)
+from mergekit_audio.sweep.model_rows import ModelRows
+from mergekit_audio.sweep.node_features import NodeFeatures
 from mergekit_audio.sweep.spaces import (
-    BASE_NAME,
     Point,
     Space,
     direct_points,
@@ -48,6 +63,8 @@ class Landscape:
         Of each variant of the method, where the recipe asks for them.
     diverged
         The points whose features are not finite, and why.
+    executor
+        Computes pieces before they are asked for here; results do not depend on it.
     """
 
     recipe: SweepRecipe
@@ -58,25 +75,62 @@ class Landscape:
     rows: list[dict[str, Any]] = field(default_factory=list)
     interpolations: dict[int, Interpolation] = field(default_factory=dict)
     diverged: list[dict[str, Any]] = field(default_factory=list)
+    executor: Executor = field(default_factory=Executor)
+    _stored: dict[int, StoredInterpolation] = field(default_factory=dict, init=False)
+
+    @functools.cached_property
+    def model_rows(self) -> ModelRows:
+        """The rows that are no merges at a λ."""
+        return ModelRows(self.recipe, self.space, self.models, self.merges)
+
+    @property
+    def base(self) -> ModelRow:
+        """The row of λ = 0."""
+        return self.model_rows.base
 
     def run(self) -> None:
         """Score the models, then the points of each variant in an order that shows much early."""
-        for row in self._model_rows():
-            self.rows.append(self.runner.run(row))
-        for variant in range(len(self.space.variants)):
-            if self.recipe.interpolate is not None:
+        variants = range(len(self.space.variants))
+        is_direct = self.recipe.interpolate is None
+        ahead = [point for variant in variants for point in self._early(variant)]
+        self.begin(ahead if is_direct else (), models=True)
+        for row in self.model_rows.rows(lambda name: self._outcome(Piece("model", name))):
+            self._keep(self.runner.run(row))
+        for variant in variants:
+            if not is_direct:
                 self._interpolate(variant)
-            points = self.points(variant)
-            marked = [point for point in points if point.is_marked]
-            others = [point for point in points if not point.is_marked]
-            for point in [*marked, *(others[place] for place in early_order(len(others)))]:
+                self.begin(self._early(variant))
+            for point in self._early(variant):
                 self.score(point)
+
+    def begin(self, points: Iterable[Point], *, models: bool = False) -> None:
+        """Let the executor compute points, in their order, before they are scored here.
+
+        What was begun earlier and is in no worker's hands is dropped. Points need not be begun to
+        be scored.
+        """
+        pieces = [Piece("model", name) for name in self.model_rows.names()] if models else []
+        self.executor.begin(pieces + [self._piece(each) for each in points if self._is_near(each)])
+
+    def arrivals(self) -> Arrivals:
+        """Return where an executor's lines arrive: the runner's results."""
+
+        def told(note: str) -> None:
+            done, total = len(self.runner.lines), self.runner.total
+            self.runner.progress(ProgressEvent("probe", done, total, note))
+
+        return Arrivals(self.runner, told)
 
     def add(self, rows: Iterable[ModelRow]) -> None:
         """Score rows that are no points of the space, on validation and test."""
         for row in rows:
             self.runner.total += len(self.runner.tasks) * len(self.runner.seeds)
             self.rows.append(self.runner.run(row))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if (event := curve_event(self.rows, self.recipe)) is not None:
+            self.runner.progress(event)
 
     def points(self, variant: int) -> list[Point]:
         """Return the points of a variant that are scored, in rising order.
@@ -102,27 +156,43 @@ class Landscape:
         try:
             found = self.runner.run(self._row(point))
         except NotFiniteError as error:
-            name = self.space.name(point)
-            self.runner.lines = [line for line in self.runner.lines if line["model"] != name]
-            self.diverged.append({"row": name, "scales": list(point.scales), "why": error.message})
-            note = f"left out: {name}: {error.message.removeprefix(f'{name} on ')}"
-            self.runner.progress(ProgressEvent("sweep", len(self.rows), len(self.rows), note))
+            self.leave_out(point, error)
             return None
-        self.rows.append(found)
+        self._keep(found)
         return found
+
+    def leave_out(self, point: Point, error: NotFiniteError) -> None:
+        """Keep a point in ``diverged`` and nowhere else."""
+        name = self.space.name(point)
+        self.rows = [row for row in self.rows if row["name"] != name]
+        self.runner.lines = [line for line in self.runner.lines if line["model"] != name]
+        self.diverged.append({"row": name, "scales": list(point.scales), "why": error.message})
+        note = f"left out: {name}: {error.message.removeprefix(f'{name} on ')}"
+        self.runner.progress(remark("sweep", note))
 
     def finish(self, name: str) -> dict[str, Any] | None:
         """Score the chosen row directly on validation and test; return its earlier row.
 
         ``None`` where it was scored on both already.
+
+        Raises
+        ------
+        NotFiniteError
+            Its own features, or those of the test split, are not finite.
         """
         place = next(i for i, row in enumerate(self.rows) if row["name"] == name)
         earlier = self.rows[place]
         if all("test" in held for held in earlier["scores"].values()):
             return None
         point = self.point_of(earlier)
+        piece = Piece("point", name, point)
         self.runner.lines = [line for line in self.runner.lines if line["model"] != name]
-        self.rows[place] = self.runner.run(self.merges.row(point))
+        row = self.merges.row(point, known=self._outcome(piece))
+        self.rows[place] = self.runner.run(row)
+        found = self.interpolations.get(point.variant)
+        if earlier["interpolated"] and found is not None:
+            direct = {task.task.name: self.runner.features(row, task) for task in self.runner.tasks}
+            self.interpolations[point.variant] = found.checked(point.scales, direct)
         return earlier
 
     def point_of(self, row: Mapping[str, Any]) -> Point:
@@ -160,43 +230,55 @@ class Landscape:
             notes.append(f"Left out: {'; '.join(rows[:MOST_NAMED])}{more}: {why}.")
         return notes
 
-    def _model_rows(self) -> Iterator[ModelRow]:
-        backbone, space = self.recipe.backbone, self.space
-        yield self.base
-        for culture in self.recipe.cultures:
-            row = checkpoint_row(culture.name, "culture", self.models[culture.name], backbone)
-            point = space.single(culture.name)
-            if point is not None:
-                facts = {**point_facts(space, point), "parameters": {}}
-                row = replace(row, in_grid=True, scale=point.scale, facts=facts)
-            yield row
-        for compared in self.recipe.compare:
-            yield checkpoint_row(compared.name, "compare", self.models[compared.name], backbone)
-        if self.merges.planned.has_extra_average:
-            yield self.merges.average_row()
+    def row_of(self, piece: Piece) -> ModelRow:
+        """Return the row of a piece; what a worker computes."""
+        if piece.kind == "model":
+            return next(row for row in self.model_rows.rows() if row.name == piece.name)
+        assert piece.point is not None
+        if piece.interpolation is None:
+            return self.merges.row(piece.point, piece.splits)
+        return self._interpolated_row(self._reopened(piece.interpolation), piece.point)
+
+    def node_of(self, piece: Piece) -> Node:
+        """Return the features of a piece that is a node, or a sample of its tracks."""
+        assert piece.point is not None
+        found = NodeFeatures(self.runner, self.space, self.base, self.model_rows.at)
+        few = piece.kind == "sample"
+        return found.extracted(piece.point.scales, piece.point.variant, few=few)
 
     @functools.cached_property
-    def base(self) -> ModelRow:
-        """The row of λ = 0."""
-        axes = self.space.axes
-        facts = {**point_facts(self.space, Point((0.0,) * len(axes))), "parameters": {}}
-        row = checkpoint_row(
-            BASE_NAME,
-            "base",
-            self.models[BASE_NAME],
-            self.recipe.backbone,
-            scale=0.0 if len(axes) == 1 else None,
-            in_grid=True,
-        )
-        return replace(row, facts=facts)
+    def _reopened(self) -> Callable[[StoredInterpolation], Interpolation]:
+        """Opens an interpolation's nodes; the last one stays open."""
+
+        @functools.lru_cache(maxsize=1)
+        def opened(found: StoredInterpolation) -> Interpolation:
+            return reopened(found, self.runner.tasks, self.base.encoder)
+
+        return opened
+
+    def _early(self, variant: int) -> list[Point]:
+        """Return a variant's points: those that are marked, then few that show much of a curve."""
+        points = self.points(variant)
+        others = [point for point in points if not point.is_marked]
+        marked = [point for point in points if point.is_marked]
+        return marked + [others[place] for place in early_order(len(others))]
+
+    def _outcome(self, piece: Piece) -> Outcome | None:
+        """Return what the executor knows of a piece, or ``None``; raise what a worker raised."""
+        outcome = self.executor.wait(piece)
+        if outcome is not None and outcome.error is not None:
+            raise outcome.error
+        return outcome
 
     def _interpolate(self, variant: int) -> None:
         assert self.recipe.interpolate is not None
+        ahead = NodesAhead(self.executor, self.space)
         finder = NodeFinder(
-            self.runner, self.space, self.recipe.interpolate, self.base, self.merges.row
+            self.runner, self.space, self.recipe.interpolate, self.base, self.model_rows.at, ahead
         )
         found = finder.find(variant)
         self.interpolations[variant] = found
+        self._stored[variant] = stored(found)
         if not found.accepted:
             self._recount()
 
@@ -206,15 +288,31 @@ class Landscape:
         rows += sum(len(self.points(variant)) for variant in range(len(self.space.variants)))
         self.runner.total = rows * len(self.runner.tasks) * len(self.runner.seeds)
 
-    def _row(self, point: Point) -> ModelRow:
+    def _piece(self, point: Point) -> Piece:
+        """Return how a point is scored: directly, or on features between those of nodes."""
+        name = self.space.name(point)
         if point.is_marked:
-            return self.merges.row(point)
+            return Piece("point", name, point)
         found = self.interpolations.get(point.variant)
         if found is None or (point.scales not in found.nodes and not found.accepted):
-            return self.merges.row(point, VALID_ALONE)
-        if not found.box.contains(point.scales):
+            return Piece("point", name, point, VALID_ALONE)
+        return Piece("between", name, point, VALID_ALONE, self._stored[point.variant])
+
+    def _is_near(self, point: Point) -> bool:
+        """Whether features may be finite here, as far as an interpolation has found."""
+        found = self.interpolations.get(point.variant)
+        if found is None or point.is_marked or not found.accepted:
+            return True
+        return point.scales in found.nodes or found.box.contains(point.scales)
+
+    def _row(self, point: Point) -> ModelRow:
+        if not self._is_near(point):
             raise NotFiniteError("beyond the range in which features were found to be finite")
-        return self._interpolated_row(found, point)
+        piece = self._piece(point)
+        known = self._outcome(piece)
+        if piece.kind == "point":
+            return self.merges.row(point, piece.splits, known)
+        return self._interpolated_row(self.interpolations[point.variant], point)
 
     def _interpolated_row(self, found: Interpolation, point: Point) -> ModelRow:
         """Return a row on a node's features, or on features between those of the nodes."""

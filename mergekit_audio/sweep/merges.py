@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from mergekit_audio.weights.digest import content_digest, tensor_digest
 from mergekit_audio.weights.dtypes import from_torch
 
 if TYPE_CHECKING:
+    from mergekit_audio.sweep.executors.base import Outcome
     from mergekit_audio.sweep.planner import SweepPlan
 
+AVERAGE_NAME = "weight average"
 VALID_ALONE = ("valid",)
 
 
@@ -50,16 +52,27 @@ class Merges:
     base: Checkpoint
     progress: Progress = silent
 
-    def row(self, point: Point, splits: tuple[str, ...] = SCORED_SPLITS) -> ModelRow:
-        """Return a point's row; its weights are in memory as long as it is."""
-        return self._row(self.space.name(point), self.state(point), point, splits)
+    def row(
+        self,
+        point: Point,
+        splits: tuple[str, ...] = SCORED_SPLITS,
+        known: Outcome | None = None,
+    ) -> ModelRow:
+        """Return a point's row; its weights are in memory as long as it is.
 
-    def average_row(self) -> ModelRow:
+        Where a worker has computed it, it is merged here only if its weights are asked for.
+        """
+        return self._row(self.space.name(point), lambda: self.state(point), point, splits, known)
+
+    def average_row(self, known: Outcome | None = None) -> ModelRow:
         """Return the row of weight averaging where no λ of the method gives it."""
-        averaging = self.planned.merge(None, average=True)
-        delta = merge.compute_delta(averaging, self.progress)
-        state = merge.apply_delta(averaging, delta, 1.0)
-        return self._row("weight average", state, None, SCORED_SPLITS)
+
+        def averaged() -> dict[str, torch.Tensor]:
+            averaging = self.planned.merge(None, average=True)
+            delta = merge.compute_delta(averaging, self.progress)
+            return merge.apply_delta(averaging, delta, 1.0)
+
+        return self._row(AVERAGE_NAME, averaged, None, SCORED_SPLITS, known)
 
     def state(self, point: Point) -> dict[str, torch.Tensor]:
         """Return the merged weights by canonical name; the bits are those of ``merge.run``."""
@@ -105,18 +118,27 @@ class Merges:
     def _row(
         self,
         name: str,
-        state: Mapping[str, torch.Tensor],
+        state: Callable[[], Mapping[str, torch.Tensor]],
         point: Point | None,
         splits: tuple[str, ...],
+        known: Outcome | None,
     ) -> ModelRow:
-        config = require_config(self.base)
-        digest = state_digest(state)
+        config, backbone = require_config(self.base), self.planned.recipe.backbone
+        merged = functools.cache(state)
+        digests = functools.cache(lambda: _digests(merged()))
+        digest = content_digest(digests()) if known is None else known.digest
         return ModelRow(
             name=name,
             kind="merge",
             digest=digest,
             key=scored_key(model_key(digest, config), splits),
-            encoder=FrozenEncoder.of_state(state, config, self.planned.recipe.backbone),
+            encoder=FrozenEncoder(
+                backbone,
+                config,
+                tuple(sorted(self.base.index)),
+                lambda each: digests()[each],
+                lambda each: merged()[each],
+            ),
             scale=None if point is None else point.scale,
             weight_average=point is None or point.weight_average,
             in_grid=point is not None,
@@ -142,11 +164,15 @@ def scored_key(key: str, splits: tuple[str, ...]) -> str:
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     """Return what ``Checkpoint.digest`` of these tensors would be, so that λ = 0 has the base's."""
-    digests: dict[str, str] = {}
+    return content_digest(_digests(state))
+
+
+def _digests(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for name, tensor in state.items():
         bits, dtype = from_torch(tensor)
-        digests[name] = tensor_digest(name, dtype, bits)
-    return content_digest(digests)
+        found[name] = tensor_digest(name, dtype, bits)
+    return found
 
 
 def _at_groups(plan: MergePlan, scales: tuple[float, ...]) -> MergePlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from mergekit_audio import merge
 from mergekit_audio.audio.store import Store
-from mergekit_audio.files import require_free, staged_folder, write_text
+from mergekit_audio.errors import NotFiniteError
+from mergekit_audio.files import require_free, require_outside, staged_folder, write_text
 from mergekit_audio.lock import Lock, LockedInput, make_lock, write_lock
 from mergekit_audio.locked import locked_checkpoint
 from mergekit_audio.probe.inputs import locked_tasks
@@ -20,6 +22,7 @@ from mergekit_audio.probe.run import (
     RESULTS_NAME,
     differences_of,
     leakage_of,
+    probed_places,
     store_folder,
     work_folder,
     write_results,
@@ -28,8 +31,11 @@ from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.report.label_free_figure import write_label_free_figure
+from mergekit_audio.report.page.made import made_of
 from mergekit_audio.report.tables import table_rows
 from mergekit_audio.sweep.band import indistinguishable, resampled_goals
+from mergekit_audio.sweep.executors.base import Opening
+from mergekit_audio.sweep.executors.choice import make_executor
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges
 from mergekit_audio.sweep.mixture import suggest_mixture
@@ -49,8 +55,11 @@ from mergekit_audio.sweep.without_labels import (
     unlabelled_corpora,
 )
 from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.inspect import inspect_geometry
 
 BEST_NAME = "best"
+MOST_RANKED = 20_000_000
+"""Elements of a model up to which effective ranks take seconds; `cmerge inspect` ranks any."""
 
 
 def sweep(
@@ -62,6 +71,8 @@ def sweep(
     command: str = "",
     overrides: Sequence[str] = (),
     output: Path | None = None,
+    executor: str = "serial",
+    address: str | None = None,
     workers: int | None = None,
 ) -> Lock:
     """Merge at every λ, probe each merge, choose λ on validation, and write the results.
@@ -85,12 +96,24 @@ def sweep(
         Recorded in the lock.
     output
         Another folder than the recipe's.
+    executor
+        Where points are computed: ``serial`` (threads of this process), ``process`` (processes of
+        this machine, of one thread each) or ``ray`` (tasks on many machines, which must see
+        recipe, models, corpora and store at the same paths).
+    address
+        Of a Ray cluster, ``HOST:PORT`` or ``auto``; ``None`` starts a private one.
     workers
-        Threads that embed and probe, each on one core; ``None`` means torch's number. The results
-        do not depend on it.
+        Threads, processes or tasks side by side; ``None`` means torch's number of threads, a
+        process a core (a GPU, where there are any), or as many tasks as the cluster has room for.
+
+    Results depend neither on the executor nor on the number of workers.
 
     Raises
     ------
+    UsageError
+        There is no such executor, or an address is given without Ray.
+    DependencyError
+        Ray is not installed, its cluster does not answer, or workers died too often.
     InputError
         The output exists, a model can't be opened or has another layout than the base, a corpus
         has no splits, tags or usable audio, or features of the base or a culture are not finite.
@@ -100,10 +123,13 @@ def sweep(
     root = Path(root)
     target = root / recipe.output if output is None else Path(output)
     require_free(target, force=force)
+    machine = make_executor(executor, address, workers)
+    threads = None if executor == "ray" else workers
     planned = plan(recipe, root)
     store = Store(store_folder(recipe.store, root))
+    require_outside(target, probed_places(root, store.root, planned.sources(), recipe.tasks))
     tasks = [
-        prepare_task(task, recipe.backbone, root, store, progress, workers) for task in recipe.tasks
+        prepare_task(task, recipe.backbone, root, store, progress, threads) for task in recipe.tasks
     ]
     train_missing(list(planned.trainings), progress)
     planned = planned.with_space()
@@ -116,18 +142,21 @@ def sweep(
         cache=store.root / "features",
         total=planned.points or 0,
         progress=progress,
-        workers=workers,
+        workers=threads,
     )
     models = {name: Checkpoint.open(source, root=root) for name, source in planned.sources()}
     merges = Merges(planned, planned.space, models["base"], progress)
-    landscape = Landscape(recipe, planned.space, models, merges, runner)
-    landscape.run()
-    searched = None if recipe.search is None else search_landscape(landscape, recipe.search)
-    unlabelled = unlabelled_corpora(planned, store, progress)
-    free = search_without_labels(planned, models, tasks, unlabelled, store, progress)
-    landscape.add(() if free is None else label_free_rows(free, planned, models["base"]))
-    landscape.add(similarity_rows(planned, models["base"]))
-    selection = _selection(landscape)
+    landscape = Landscape(recipe, planned.space, models, merges, runner, executor=machine)
+    with machine:
+        digests = {name: checkpoint.digest() for name, checkpoint in models.items()}
+        machine.open(Opening(planned, tasks, digests, runner.cache), landscape.arrivals())
+        landscape.run()
+        searched = None if recipe.search is None else search_landscape(landscape, recipe.search)
+        unlabelled = unlabelled_corpora(planned, store, progress)
+        free = search_without_labels(planned, models, tasks, unlabelled, store, progress)
+        landscape.add(() if free is None else label_free_rows(free, planned, models["base"]))
+        landscape.add(similarity_rows(planned, models["base"]))
+        selection = _selection(landscape)
     mixture = suggest_mixture(planned, tasks, selection)
     rows = landscape.ordered_rows()
     summary = {
@@ -159,6 +188,7 @@ def sweep(
         "label_free": None if free is None else free.as_dict(),
         "selection": selection,
         "suggested_mixture": None if mixture is None else mixture.summary,
+        "geometry": _geometry(planned, models, threads, progress),
     }
     shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
     inputs = [
@@ -173,7 +203,8 @@ def sweep(
     runner.lines = [line for line in lines if "test" in line]
     summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
-        write_results(staging, lines, summary)
+        made = made_of(recipe.model_dump(mode="json"), inputs)
+        write_results(staging, lines, summary, made=made)
         write_label_free_figure(summary, staging)
         if mixture is not None and mixture.text:
             write_text(staging / MIXTURE_NAME, mixture.text)
@@ -219,7 +250,12 @@ def _selection(landscape: Landscape) -> dict[str, Any]:
             seed=recipe.seed,
         )
         band = indistinguishable(goals, name, recipe.select.confidence)
-    earlier = landscape.finish(name)
+    try:
+        earlier = landscape.finish(name)
+    except NotFiniteError as error:  # between finite nodes, or on the test split alone
+        row = next(row for row in rows if row["name"] == name)
+        landscape.leave_out(landscape.point_of(row), error)
+        return _selection(landscape)
     selection = select_scale(
         landscape.ordered_rows(), recipe.select, tasks, groups, chosen=name, band=band
     )
@@ -231,6 +267,27 @@ def _selection(landscape: Landscape) -> dict[str, Any]:
             "direct": after["valid"]["mean"],
         }
     return selection
+
+
+def _geometry(
+    planned: SweepPlan,
+    models: Mapping[str, Checkpoint],
+    workers: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return the cultures' task vectors beside the base by layer, with ranks of small models."""
+    cultures = {each.name: models[each.name] for each in planned.recipe.cultures}
+    elements = sum(math.prod(info.shape) for info in models["base"].index.values())
+    found = inspect_geometry(
+        models["base"],
+        cultures,
+        ranks=elements <= MOST_RANKED,
+        workers=workers,
+        progress=progress,
+    )
+    for pair in found["pairs"]:
+        del pair["tensors"]
+    return found
 
 
 def _tested(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -89,26 +89,27 @@ class ProcessExecutor(QueueExecutor):
                 each.give(piece, self.arrivals.known(piece), self._packed)
 
     def receive(self, seconds: float | None) -> None:
-        """Take what processes have sent, and keep those busy that are free."""
-        assert self.arrivals is not None
+        """Take all that processes have sent, and keep those busy that are free."""
         by_connection = {each.connection: each for each in self._processes}
         for connection in wait_for(list(by_connection), seconds):
             assert isinstance(connection, Connection)
             process = by_connection[connection]
-            try:
-                message = connection.recv()
-            except (EOFError, OSError):
+            for message in process.messages():
+                self._take(process, message)
+            if process.is_dead:
                 self._bury(process)
-                continue
-            if isinstance(message, Kept):
-                self.arrivals.keep(message)
-            elif isinstance(message, str):
-                self.arrivals.told(message)
-            else:
-                piece, process.piece = process.piece, None
-                assert piece is not None
-                self.finish(piece, message)
         self.hand_out()
+
+    def _take(self, process: _Process, message: Kept | str | Outcome) -> None:
+        assert self.arrivals is not None
+        if isinstance(message, Kept):
+            self.arrivals.keep(message)
+        elif isinstance(message, str):
+            self.arrivals.told(message)
+        else:
+            piece, process.piece = process.piece, None
+            assert piece is not None
+            self.finish(piece, message)
 
     def _bury(self, process: _Process) -> None:
         """Begin a dead process's piece again, unless too many died at it."""
@@ -137,6 +138,7 @@ class _Process:
     connection: Connection
     piece: Piece | None = None
     is_open: bool = False
+    is_dead: bool = False
 
     @classmethod
     def start(cls, number: int) -> _Process:
@@ -159,6 +161,18 @@ class _Process:
                 self.connection.send_bytes(packed)
             self.is_open = True
             self.connection.send((piece, known))
+
+    def messages(self) -> Iterator[Any]:
+        """Yield what it has sent; at its end it is dead, and a torn message is dropped."""
+        while True:
+            try:
+                if not self.connection.poll():
+                    return
+                message = self.connection.recv()
+            except (EOFError, OSError):
+                self.is_dead = True
+                return
+            yield message
 
     def end(self, *, at_once: bool) -> None:
         """Let it leave, or kill it."""
