@@ -99,6 +99,18 @@ def choose_labels(train_tags: Sequence[Sequence[str]], task: Task) -> tuple[str,
     return tuple(ranked[: task.top_tags])
 
 
+def tags_without_training(tracks: Sequence[Track], task: Task) -> list[str]:
+    """Return the tags that only other splits have, sorted: they are no labels of the task.
+
+    Pinned tags are labels whatever tracks have, and ``top_tags`` leaves tags out on purpose.
+    """
+    if task.kind != "tagging" or task.tags is not None or task.top_tags is not None:
+        return []
+    trained = {tag for track in tracks if track.split == "train" for tag in track.tags}
+    found = {tag for track in tracks for tag in track.tags if _is_of(task.category, tag)}
+    return sorted(found - trained)
+
+
 def category_of(label: str) -> str:
     """Return what stands before ``--``, or nothing."""
     return label.partition("--")[0] if "--" in label else ""

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from mergekit_audio.audio.corpus import Track, load_tracks
+from mergekit_audio.audio.report import left_out_sentence
 from mergekit_audio.audio.store import PreparedCorpus, PreparedTrack, Store
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.features import SPLITS, probed_tracks
 from mergekit_audio.probe.kinds import ONE_CLASS
-from mergekit_audio.probe.targets import require_labelled, targets_of
+from mergekit_audio.probe.targets import require_labelled, tags_without_training, targets_of
 from mergekit_audio.probe.task_metrics import METRICS_OF_KIND
-from mergekit_audio.progress import Progress, silent
+from mergekit_audio.progress import Progress, remark, silent
 from mergekit_audio.recipe.evaluate import Task, TaskKind
 
 PROBE_VERSION = 2
@@ -95,6 +96,7 @@ class PreparedTask:
             "without_tags": self._without_tags(),
             "labels": list(self.labels),
             "unscored": self.unscored(),
+            "untrained_tags": self._untrained(),
             "left_out": self.corpus.report.as_dict(),
             "protocol": self.task.protocol.model_dump(mode="json"),
             "protocol_statement": self.task.protocol.statement(),
@@ -112,6 +114,10 @@ class PreparedTask:
 
     def _without_tags(self) -> int:
         return int((~self.targets.any(axis=1)).sum()) if self.task.kind == "tagging" else 0
+
+    def _untrained(self) -> list[str]:
+        tracks = [prepared.track for prepared in probed_tracks(self.corpus)]
+        return tags_without_training(tracks, self.task)
 
     def _named(self, chosen: NDArray[np.bool_]) -> list[str]:
         return [label for label, named in zip(self.labels, chosen, strict=True) if named]
@@ -175,6 +181,8 @@ def prepare_task(
         workers=torch.get_num_threads() if workers is None else workers,
         progress=progress,
     )
+    if left_out := left_out_sentence(corpus.report.as_dict()):
+        progress(remark(f"prepare {task.name}", left_out))
     tracks = probed_tracks(corpus)
     _require_splits(task, source, [prepared.track for prepared in corpus.tracks])
     require_labelled(task, source, [prepared.track for prepared in corpus.tracks])

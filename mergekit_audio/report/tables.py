@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mergekit_audio.audio.report import left_out_sentence
 from mergekit_audio.report.differences import SIGNIFICANT, difference_sentences, significant_columns
 from mergekit_audio.report.leakage import leakage_sentences
 from mergekit_audio.report.statement import selection_sentences
@@ -129,12 +130,23 @@ def _task_notes(task: Mapping[str, Any]) -> list[str]:
     notes = []
     for split, reasons in task["unscored"].items():
         for reason, labels in reasons.items():
-            if labels and split != "train":
-                lacking = REASONS.get(reason, reason.replace("_", " "))
+            lacking = REASONS.get(reason, reason.replace("_", " "))
+            so = "are left out of the macro means"
+            if split == "train":
+                so = "can't be learnt, but their scores count"
+            if labels and (split != "train" or reason == "without_positives"):
                 notes.append(
                     f"{task['name']}, {split} split: {len(labels)} of {len(task['labels'])} labels "
-                    f"{lacking} are left out of the macro means: {', '.join(labels)}."
+                    f"{lacking} {so}: {', '.join(labels)}."
                 )
+    if untrained := task.get("untrained_tags"):
+        count = "1 tag" if len(untrained) == 1 else f"{len(untrained)} tags"
+        notes.append(
+            f"{task['name']}: {count} of validation or test tracks alone can't be learnt and "
+            f"{'is' if len(untrained) == 1 else 'are'} no label: {', '.join(untrained)}."
+        )
+    if left_out := left_out_sentence(task.get("left_out", {})):
+        notes.append(f"{task['name']}: {left_out}")
     if task["without_split"]:
         notes.append(
             f"{task['name']}: {task['without_split']} tracks without a split are not used."

@@ -17,6 +17,7 @@ from mergekit_audio.cores import core_count
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import (
     require_free,
+    require_outside,
     sha256_of_file,
     staged_folder,
     write_json,
@@ -73,6 +74,9 @@ def run(
     recipe = plan.recipe
     target = Path(plan.output if output is None else output)
     require_free(target, force=force)
+    places = {entry.name: plan.root / entry.corpus for entry in recipe.corpora}
+    places |= {"the recipe's own folder": plan.root, "the prepared store": plan.store}
+    require_outside(target, places)
     gains = None if plan.results is None else _gains(recipe, plan.results)
     tokens = _tokens(plan, progress)
     progress(ProgressEvent("compare", 0, 1))

@@ -11,6 +11,7 @@ from mergekit_audio.audio.store import Store
 from mergekit_audio.files import (
     canonical_json,
     require_free,
+    require_outside,
     sha256_of_file,
     staged_folder,
     write_json,
@@ -21,7 +22,13 @@ from mergekit_audio.locked import locked_checkpoint
 from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.probe.points import PointRunner, checkpoint_row
-from mergekit_audio.probe.run import RESULTS_NAME, SUMMARY_NAME, store_folder, work_folder
+from mergekit_audio.probe.run import (
+    RESULTS_NAME,
+    SUMMARY_NAME,
+    probed_places,
+    store_folder,
+    work_folder,
+)
 from mergekit_audio.probe.summary import average
 from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
@@ -104,6 +111,8 @@ def ablation(
     require_free(target, force=force)
     planned = plan(recipe, root)
     store = Store(store_folder(recipe.store, root))
+    sources = [(BASE_NAME, planned.strategies.base)]
+    require_outside(target, probed_places(root, store.root, sources, recipe.tasks))
     backbone = planned.strategies.recipe.backbone
     tasks = [prepare_task(task, backbone, root, store, progress, workers) for task in recipe.tasks]
     train_missing(planned.trainings, progress)

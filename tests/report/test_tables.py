@@ -73,6 +73,23 @@ def test_notes_name_labels_without_scores_and_what_was_left_out():
         "makam--rast." in notes
     )
     assert "makam: 2 tracks without a split are not used." in notes
+    assert "makam: 1 recording is left out: a.wav: b." in notes
+
+
+def test_notes_name_what_can_not_be_learnt():
+    summary = sweep_summary()
+    task = summary["tasks"][0]
+    train = {"train": {"without_positives": ["makam--rast"]}}
+    task |= {"unscored": train, "untrained_tags": ["a", "b"]}
+    notes = table_notes(summary)
+    assert (
+        "makam, train split: 1 of 3 labels without positives can't be learnt, but their scores "
+        "count: makam--rast." in notes
+    )
+    assert (
+        "makam: 2 tags of validation or test tracks alone can't be learnt and are no label: a, b."
+        in notes
+    )
 
 
 def test_an_evaluation_lists_its_models_and_no_merge():
@@ -82,4 +99,4 @@ def test_an_evaluation_lists_its_models_and_no_merge():
     ]
     evaluation = {key: summary[key] for key in ("seeds", "tasks")} | {"rows": rows}
     assert [row.title for row in main_table(evaluation).rows] == ["base", "makam"]
-    assert len(table_notes(evaluation)) == 3
+    assert len(table_notes(evaluation)) == 5
