@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 
 from mergekit_audio.backbones.base import Backbone
 from mergekit_audio.methods.base import MergeMethod
-from mergekit_audio.recipe.base import FiniteFloat, OutputPath, Plugin, Strict, default_plugin
+from mergekit_audio.recipe.base import (
+    FiniteFloat,
+    OutputPath,
+    Plugin,
+    RowName,
+    Strict,
+    default_plugin,
+)
 from mergekit_audio.recipe.evaluate import EvaluateModel, Task, require_distinct
 from mergekit_audio.recipe.label_free import LabelFree, SimilarityScales
 from mergekit_audio.recipe.objective import GROUPS, Objective, Term, parse_objective
@@ -23,11 +30,14 @@ from mergekit_audio.recipe.spaces import (
 )
 from mergekit_audio.registry import did_you_mean
 
+OWN_ROWS = ("λ", "weight average", "label-free (", "similarity (")
+"""How the names begin of rows that a sweep adds to those of the recipe."""
+
 
 class Culture(Strict):
     """One culture: a checkpoint, or the training recipe that makes it."""
 
-    name: str
+    name: RowName
     """The culture's name."""
     model: str | None = None
     """A checkpoint folder or a hub repo id."""
@@ -150,6 +160,9 @@ class SweepRecipe(Strict):
     def _distinct(self) -> Self:
         models = [*(culture.name for culture in self.cultures), *(row.name for row in self.compare)]
         require_distinct("names of cultures and compared models", ["base", *models])
+        for name in models:
+            if name.startswith(OWN_ROWS):
+                raise ValueError(f"the row {name!r} is the sweep's own: give another name")
         require_distinct("task names", [task.name for task in self.tasks])
         if isinstance(self.scales, list):
             require_distinct("scales", self.scales)
