@@ -16,7 +16,7 @@ extracts that λ. Its baseline is MAP's quadratic surrogate of the score (arXiv 
 is what is missing to the best goal known: that of the optimum, of 2,048 more λ, and of what any
 search found (demo: of the latter alone). Goals are in points.
 
-Measured (10 landscapes each, mean regret in points with 16 and with 36 extracted λ; optuna 4, 90
+Measured (10 landscapes each, mean regret in points with 16 and with 36 extracted λ; optuna 5.0, 90
 CPU seconds in all):
 
 =============  ========  ========  ===========  ===========
