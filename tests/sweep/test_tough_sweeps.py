@@ -76,12 +76,19 @@ def world(tmp_path_factory):
     return small_world(tmp_path_factory.mktemp("with spaces – ü"))
 
 
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Write results, summary and track scores alone: figures follow from them, and take longest."""
+@pytest.fixture(scope="module", autouse=True)
+def _without_figures():
+    """Write results and tables alone: figures follow from them, and take longest."""
+    tables = importlib.import_module("mergekit_audio.report.evaluation")
     running = importlib.import_module("mergekit_audio.probe.run")
-    for name in ("write_tables", "write_report"):
-        monkeypatch.setattr(running, name, lambda *values, **named: None, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (tables, "write_score_figure"),
+            (tables, "write_transfer_figure"),
+            (running, "write_report"),
+        ):
+            patch.setattr(module, name, lambda *values, **named: None, raising=False)
+        yield
 
 
 def broken_corpus(folder):
@@ -186,7 +193,6 @@ def test_two_tasks_of_the_same_content_are_two_columns(tough):
         assert row["scores"]["tones"] == row["scores"]["tones again"]
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("space", ["shared", "per_culture"])
 def test_a_dense_sweep_shrinks_to_where_features_are_finite(world, space):
     many = [{"name": name, "model": f"models/{name}"} for name in ("makam", "lyra")]
@@ -268,7 +274,6 @@ def other_tags(root):
     keep_times(path, text.replace("pitch--low", "pitch--mid", 2).encode())
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     ("changes", "is_finished"),
     [((other_weights, other_tags), False), ((other_base, other_sound), True)],
@@ -296,7 +301,6 @@ def test_after_a_change_the_bytes_are_those_of_a_first_sweep(
     assert after == folder_bytes(fresh / "results")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_another_recipe_between_kill_and_resume(tmp_path, monkeypatch):
     root = small_world(tmp_path / "used")
     killed_after(3, monkeypatch, lambda: engine.sweep(tough_recipe(root), root))
@@ -315,7 +319,6 @@ def test_another_recipe_between_kill_and_resume(tmp_path, monkeypatch):
     assert folder_bytes(root / "results") == folder_bytes(fresh / "results")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_checkpoint_that_changes_while_the_sweep_runs_stops_it(tmp_path):
     root = small_world(tmp_path)
     recipe = tough_recipe(root)
@@ -359,7 +362,6 @@ def test_values_that_can_not_be_are_refused_before_any_work(tmp_path, changes, p
         tough_recipe(tmp_path, **changes)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_culture_that_is_the_base_gives_the_base_everywhere(world):
     same = {"cultures": [{"name": "same", "model": "models/base"}], "output": "same"}
     with pytest.raises(RecipeError, match="no model differs from the base"):
@@ -445,7 +447,6 @@ def test_force_replaces_no_input(world, changes, what):
     assert sorted(path.relative_to(world) for path in world.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_choice_that_diverges_on_the_test_split_is_left_out(world, monkeypatch):
     from mergekit_audio.sweep.landscape import Landscape
 
