@@ -35,6 +35,32 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+ExecutorName = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="serial|process|ray",
+        help="Threads of this process, processes of one thread each, or tasks of a Ray cluster.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="A Ray cluster that runs; without it --executor ray starts a private one.",
+        show_default=False,
+    ),
+]
+SideBySide = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Threads, processes or tasks side by side (default: torch's number of threads, a "
+        "process a core, all of the cluster).",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)

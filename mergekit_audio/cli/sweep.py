@@ -6,9 +6,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.cli.commands import recipe_command_with_workers
+from mergekit_audio.cli.options import (
+    Address,
+    DryRun,
+    ExecutorName,
+    Force,
+    Json,
+    NoProgress,
+    Quiet,
+    RecipeFile,
+    RunOptions,
+    Set,
+    SideBySide,
+)
 from mergekit_audio.cli.output import shown
-from mergekit_audio.cli.running import Finished, Job
+from mergekit_audio.cli.running import Finished, Job, run_recipe
 
 if TYPE_CHECKING:
     from mergekit_audio.lock import Lock
@@ -23,10 +35,21 @@ def _plan_sweep(loaded: LoadedRecipe) -> Any:
     return engine.plan(loaded.recipe, loaded.root)
 
 
-def _describe_sweep(plan: Any) -> dict[str, Any]:
+def _describe_sweep(
+    plan: Any, executor: str, address: str | None, workers: int | None
+) -> dict[str, Any]:
     from mergekit_audio.sweep.estimate import estimate
+    from mergekit_audio.sweep.executors.choice import make_executor
 
-    return {**plan.as_dict(), "estimate": estimate(plan)}
+    place = make_executor(executor, address, workers)
+    return {**plan.as_dict(), "estimate": {**estimate(plan), **place.as_dict()}}
+
+
+def _check_executor(executor: str, address: str | None, workers: int | None) -> None:
+    """Raise before anything is opened where the executor can't be had."""
+    from mergekit_audio.sweep.executors.choice import make_executor
+
+    make_executor(executor, address, workers)
 
 
 def _run_sweep(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
@@ -51,20 +74,35 @@ def _swept(target: Path, lock: Lock) -> Finished:
     return Finished(what, then, text=table, extra={"summary": summary})
 
 
-sweep_lambda = recipe_command_with_workers(
-    Job(
+def sweep_lambda(
+    recipe: RecipeFile,
+    overrides: Set = None,
+    executor: ExecutorName = "serial",
+    address: Address = None,
+    workers: SideBySide = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Merge at many λ, probe each merge, choose λ on validation and report on test.
+
+    Trains cultures whose models are missing. Stopped, the same command goes on where it was, with
+    any executor: the results depend neither on it nor on the number of workers.
+
+    Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
+    """
+    options = RunOptions(overrides or [], dry_run, force, as_json, quiet, no_progress)
+    job = Job(
         "sweep-lambda",
         "sweep",
         _plan_sweep,
         _run_sweep,
         _swept,
-        describe=_describe_sweep,
+        describe=lambda plan: _describe_sweep(plan, executor, address, workers),
+        check=lambda loaded: _check_executor(executor, address, workers),
         notes=lambda plan: plan.notes(),
-    ),
-    """Merge at many λ, probe each merge, choose λ on validation and report on test.
-
-Trains cultures whose models are missing. Stopped, the same command goes on where it was.
-
-Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
-""",
-)
+        settings={"executor": executor, "address": address, "workers": workers},
+    )
+    run_recipe(job, recipe, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent, remark
 from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.sweep.ahead import NodesAhead, reopened, stored
+from mergekit_audio.sweep.ahead import NodesAhead, stored
 from mergekit_audio.sweep.dense import NodeFinder
 from mergekit_audio.sweep.executors.base import (
     Arrivals,
@@ -20,7 +20,7 @@ from mergekit_audio.sweep.executors.base import (
     Piece,
     StoredInterpolation,
 )
-from mergekit_audio.sweep.interpolated import Interpolation, Node, Scales
+from mergekit_audio.sweep.interpolated import Interpolation, Scales
 from mergekit_audio.sweep.live import curve_event
 from mergekit_audio.sweep.merges import (
     VALID_ALONE,
@@ -29,7 +29,6 @@ from mergekit_audio.sweep.merges import (
     scored_key,
 )
 from mergekit_audio.sweep.model_rows import ModelRows
-from mergekit_audio.sweep.node_features import NodeFeatures
 from mergekit_audio.sweep.spaces import (
     Point,
     Space,
@@ -230,32 +229,6 @@ class Landscape:
             notes.append(f"Left out: {'; '.join(rows[:MOST_NAMED])}{more}: {why}.")
         return notes
 
-    def row_of(self, piece: Piece) -> ModelRow:
-        """Return the row of a piece; what a worker computes."""
-        if piece.kind == "model":
-            return next(row for row in self.model_rows.rows() if row.name == piece.name)
-        assert piece.point is not None
-        if piece.interpolation is None:
-            return self.merges.row(piece.point, piece.splits)
-        return self._interpolated_row(self._reopened(piece.interpolation), piece.point)
-
-    def node_of(self, piece: Piece) -> Node:
-        """Return the features of a piece that is a node, or a sample of its tracks."""
-        assert piece.point is not None
-        found = NodeFeatures(self.runner, self.space, self.base, self.model_rows.at)
-        few = piece.kind == "sample"
-        return found.extracted(piece.point.scales, piece.point.variant, few=few)
-
-    @functools.cached_property
-    def _reopened(self) -> Callable[[StoredInterpolation], Interpolation]:
-        """Opens an interpolation's nodes; the last one stays open."""
-
-        @functools.lru_cache(maxsize=1)
-        def opened(found: StoredInterpolation) -> Interpolation:
-            return reopened(found, self.runner.tasks, self.base.encoder)
-
-        return opened
-
     def _early(self, variant: int) -> list[Point]:
         """Return a variant's points: those that are marked, then few that show much of a curve."""
         points = self.points(variant)
@@ -312,9 +285,9 @@ class Landscape:
         known = self._outcome(piece)
         if piece.kind == "point":
             return self.merges.row(point, piece.splits, known)
-        return self._interpolated_row(self.interpolations[point.variant], point)
+        return self.interpolated_row(self.interpolations[point.variant], point)
 
-    def _interpolated_row(self, found: Interpolation, point: Point) -> ModelRow:
+    def interpolated_row(self, found: Interpolation, point: Point) -> ModelRow:
         """Return a row on a node's features, or on features between those of the nodes."""
         node = found.nodes.get(point.scales)
         scales: Scales = point.scales

@@ -29,9 +29,10 @@ from mergekit_audio.errors import DependencyError, UsageError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+PREFIX = "cmerge-ray-"
 STORE_BYTES = 1 << 28
 LOOPBACK = "127.0.0.1"
-LONGEST_FOLDER = 24
+LONGEST_FOLDER = 12
 """Names of Unix sockets have at most 107 signs, and Ray's are long."""
 TOKEN_HINT = (
     f"`ray get-auth-token --generate` makes a token; start all machines with {MODE}=token and the "
@@ -152,7 +153,8 @@ def _options(
         }
     folder = tempfile.gettempdir()
     folder = folder if len(folder) <= LONGEST_FOLDER else "/tmp"
-    own = tempfile.mkdtemp(prefix="cmerge-ray-", dir=folder)
+    _remove_abandoned(Path(folder))
+    own = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder)
     stack.callback(shutil.rmtree, own, ignore_errors=True)
     return {
         **quiet,
@@ -161,6 +163,17 @@ def _options(
         "object_store_memory": STORE_BYTES + 2 * opening_bytes,
         "_temp_dir": own,
     }
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what private clusters left whose driver was killed."""
+    for path in sorted(folder.glob(f"{PREFIX}*-*")):
+        try:
+            os.kill(int(path.name.removeprefix(PREFIX).split("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (PermissionError, ValueError):
+            continue  # another user's
 
 
 def _start(ray: Any, address: str | None, options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import socket
 import traceback
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from mergekit_audio.errors import CmergeError, InputError
 from mergekit_audio.probe.choosing import CHOICE_FIELDS
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
-from mergekit_audio.probe.points import PointRunner
+from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.track_scores import Key, TrackScores, packed_scores
 from mergekit_audio.progress import ProgressEvent
+from mergekit_audio.sweep.ahead import reopened
 from mergekit_audio.sweep.executors.base import (
     RESULTS,
     TRIED,
@@ -25,10 +27,12 @@ from mergekit_audio.sweep.executors.base import (
     Opening,
     Outcome,
     Piece,
+    StoredInterpolation,
 )
+from mergekit_audio.sweep.interpolated import Interpolation, Node
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges
-from mergekit_audio.sweep.node_features import Diverging
+from mergekit_audio.sweep.node_features import Diverging, NodeFeatures
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 Send = Callable[[Kept | str], None]
@@ -86,9 +90,9 @@ class Bench:
         try:
             self._learn(known)
             if piece.kind in ("node", "sample"):
-                node = self.landscape.node_of(piece)
+                node = self._node(piece)
                 return Outcome(node.digest, node.key, node.files)
-            row = self.landscape.row_of(piece)
+            row = self._row(piece)
             runner.run(row)
             return Outcome(row.digest, row.key)
         except Diverging as diverging:
@@ -97,6 +101,32 @@ class Bench:
             return Outcome(error=sendable(error))
         finally:
             runner.lines.clear()
+
+    def _row(self, piece: Piece) -> ModelRow:
+        if piece.kind == "model":
+            return next(row for row in self.landscape.model_rows.rows() if row.name == piece.name)
+        assert piece.point is not None
+        if piece.interpolation is None:
+            return self.landscape.merges.row(piece.point, piece.splits)
+        return self.landscape.interpolated_row(self._opened(piece.interpolation), piece.point)
+
+    def _node(self, piece: Piece) -> Node:
+        """Return the features of a λ, of all tracks that it is scored on or of a few."""
+        scene = self.landscape
+        assert piece.point is not None
+        found = NodeFeatures(scene.runner, scene.space, scene.base, scene.model_rows.at)
+        few = piece.kind == "sample"
+        return found.extracted(piece.point.scales, piece.point.variant, few=few)
+
+    @functools.cached_property
+    def _opened(self) -> Callable[[StoredInterpolation], Interpolation]:
+        """Opens an interpolation's nodes; the last one stays open."""
+
+        @functools.lru_cache(maxsize=1)
+        def opened(found: StoredInterpolation) -> Interpolation:
+            return reopened(found, self.landscape.runner.tasks, self.landscape.base.encoder)
+
+        return opened
 
     def _learn(self, known: Sequence[Kept]) -> None:
         runner = self.landscape.runner
