@@ -106,7 +106,7 @@ def inspect(
     compared = f"compared {len(models)} model{'s' if len(models) > 1 else ''} with {base}"
     written = [path for path in (figure, csv) if path is not None]
     if written:
-        then = " and ".join(f"look at {shown(path)}" for path in written)
+        then = f"look at {' and '.join(shown(path) for path in written)}"
         output.closing(compared, written[0], seconds, then)
     else:
         output.talk(f"{compared} in {duration(seconds)}; next: cmerge merge, or --figure FILE.png")

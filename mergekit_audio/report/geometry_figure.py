@@ -168,11 +168,15 @@ def _curves(axes: Axes, value: Mapping[str, Any], names: Sequence[str], key: str
             )
     for start in starts:
         axes.axvline(start - 0.5, color="#cccccc", linewidth=0.6)
+    _name_layers(axes, layers)
+    axes.set_ylim(0, 1.05 if key.endswith("_share") else None)
+    axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+
+
+def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
     step = max(1, -(-len(layers) // MOST_LAYERS))
     places = list(range(0, len(layers), step))
     axes.set_xticks(places, [layers[at] for at in places], rotation=90, fontsize=6.5)
-    axes.set_ylim(0, 1.05 if key.endswith("_share") else None)
-    axes.grid(axis="y", alpha=0.3, linewidth=0.5)
 
 
 def _layer_map(
@@ -195,6 +199,7 @@ def _layer_map(
     ]
     shades = mpl.colormaps[colours].with_extremes(bad=UNKNOWN)
     image = axes.imshow(values, cmap=shades, vmin=low, vmax=1.0, aspect="auto")
+    _name_layers(axes, order)
     axes.set_yticks(range(len(pairs)), [f"{names[i]} · {names[j]}" for i, j in pairs], fontsize=6.5)
     return image
 

@@ -6,6 +6,7 @@ that never knew anything else.
 
 import importlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -212,6 +213,11 @@ def test_a_dense_sweep_shrinks_to_where_features_are_finite(world, space):
     names = [row["name"] for row in summary["rows"]]
     assert not {each["row"] for each in summary["diverged"]} & set(names)
     assert summary["selection"]["row"] in names
+    points = {event.point.name: event.point for event in told if event.point is not None}
+    assert sorted(points) == sorted(row["name"] for row in summary["rows"] if row["in_grid"])
+    base = points["base"].goal
+    assert all(math.isfinite(each.goal) and each.base == base for each in points.values())
+    assert (points["base"].scale == 0) == (space == "shared")
 
 
 class Killed(BaseException):
