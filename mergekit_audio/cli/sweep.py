@@ -88,8 +88,9 @@ def sweep_lambda(
 ) -> None:
     """Merge at many λ, probe each merge, choose λ on validation and report on test.
 
-    Trains cultures whose models are missing. Stopped, the same command goes on where it was, with
-    any executor: the results depend neither on it nor on the number of workers.
+    Trains cultures whose models are missing. Stopped, the same command goes on where it was.
+
+    Results depend neither on the executor nor on the number of workers.
 
     Example: cmerge sweep-lambda sweep.yaml --set "scales=[0.1, 0.2, 0.3]"
     """

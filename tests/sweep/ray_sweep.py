@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
-from sweeping import DENSE, recipe_of
+from sweeping import DENSE, recipe_of, without_figures
 
 from mergekit_audio.sweep import sweep
 
@@ -28,14 +28,15 @@ def main(root: Path, output: Path) -> None:
             if len(arrived) == 3:
                 other.kill_raylet(check_alive=False)
 
-    sweep(
-        recipe_of(root, DENSE, "ray"),
-        root,
-        output=output,
-        executor="ray",
-        address=cluster.address,
-        progress=kill_in_the_middle,
-    )
+    with without_figures():
+        sweep(
+            recipe_of(root, DENSE, "ray"),
+            root,
+            output=output,
+            executor="ray",
+            address=cluster.address,
+            progress=kill_in_the_middle,
+        )
     print("arrived", len(arrived))
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from probing import sweep_recipe, write_corpus, write_models
 
 SCREEN = {"estimator": "ridge", "standardize": True}
@@ -38,6 +42,21 @@ def write_world(root: Path) -> Path:
 def recipe_of(root: Path, value: dict[str, Any], name: str, **changes: Any) -> Any:
     """Return a recipe whose features and results lie apart from those of others."""
     return sweep_recipe(root, **{**value, "store": f"store-{name}", **changes})
+
+
+@contextlib.contextmanager
+def without_figures() -> Iterator[None]:
+    """Write results and tables alone: figures follow from them, and take longest."""
+    tables = importlib.import_module("mergekit_audio.report.evaluation")
+    running = importlib.import_module("mergekit_audio.probe.run")
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (tables, "write_score_figure"),
+            (tables, "write_transfer_figure"),
+            (running, "write_report"),
+        ):
+            patch.setattr(module, name, lambda *values, **named: None, raising=False)
+        yield
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from checkpoints import make_mert_checkpoint
 from commands import start
 from probing import CONFIG
 from small_models import folder_bytes
-from sweeping import DENSE, DIRECT, lines_of, recipe_of, write_world
+from sweeping import DENSE, DIRECT, lines_of, recipe_of, without_figures, write_world
 
 from mergekit_audio.cli.sweep import _describe_sweep
 from mergekit_audio.errors import DependencyError, NotFiniteError, UsageError
@@ -28,14 +28,15 @@ from mergekit_audio.sweep.spaces import Point
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = write_world(tmp_path_factory.mktemp("executors"))
-    for name, value in (("direct", DIRECT), ("dense", DENSE)):
-        sweep(recipe_of(root, value, name), root, output=root / name)
-    return root
+    with without_figures():
+        for name, value in (("direct", DIRECT), ("dense", DENSE)):
+            sweep(recipe_of(root, value, name), root, output=root / name)
+        yield root
 
 
 def results_of(folder):
     """Return an output without what names its folder or its store."""
-    named = ("cmerge.lock.json", "suggested_mixture.yaml", "report.html")
+    named = ("cmerge.lock.json", "suggested_mixture.yaml")
     return {name: data for name, data in folder_bytes(folder).items() if name not in named}
 
 
