@@ -6,6 +6,11 @@ interpolated features, without its search for λ; then some of the same λ, at e
 first to the last, are extracted and probed with the same probes. Features are kept in the recipe's
 store: the same command goes on where it was stopped. Exit status 1 where features miss the
 tolerance or a ROC-AUC differs by more than 0.002.
+
+Measured (five corpora of 300 tracks of 8 s, λ from 0 to 0.32, ridge probes, 60 validation tracks):
+with a tolerance of 1e-2, 5 λ are extracted, features are off by up to 4.9e-3 of the largest shift,
+ROC-AUC by 0.0026 (between 0 and 0.09, where the fewest nodes are); with 3e-3, the recipe's, 7 λ,
+8.8e-4 and 0.0010. Average precision of 60 tracks jumps more: by up to 0.013 and 0.0064.
 """
 
 from __future__ import annotations
