@@ -37,7 +37,9 @@ from mergekit_audio.probe.tuning_rows import trainable_parameters, tuned_rows
 from mergekit_audio.progress import Progress, remark, silent
 from mergekit_audio.recipe.evaluate import EvaluateRecipe, Task
 from mergekit_audio.report.evaluation import write_tables
+from mergekit_audio.report.html import REPORT_NAME, write_report
 from mergekit_audio.report.leakage import leakage_sentences
+from mergekit_audio.report.page.made import made_of
 from mergekit_audio.report.petl import write_petl_table
 from mergekit_audio.weights.checkpoint import Checkpoint
 
@@ -200,7 +202,8 @@ def evaluate(
         ),
     }
     with staged_folder(target, force=force) as staging:
-        write_results(staging, runner.lines, summary, runner.scores)
+        made = made_of(recipe.model_dump(mode="json"), inputs)
+        write_results(staging, runner.lines, summary, runner.scores, made=made)
         if recipe.tuned():
             write_petl_table(summary, staging)
         lock = make_lock(
@@ -222,8 +225,10 @@ def write_results(
     lines: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
     scores: TrackScores | None = None,
+    *,
+    made: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the points, the summary, and every table and figure of it.
+    """Write the points, the summary, every table and figure of it, and the report.
 
     Parameters
     ----------
@@ -235,12 +240,15 @@ def write_results(
         What they sum up to.
     scores
         What each point said of every track, copied to ``scores``.
+    made
+        What ``made_of`` returned of recipe and inputs, for the report.
     """
     if scores is not None:
         scores.export(folder, lines)
     write_text(folder / RESULTS_NAME, "".join(canonical_json(line) + "\n" for line in lines))
     write_json(folder / SUMMARY_NAME, summary)
     write_tables(summary, folder)
+    write_report(folder / REPORT_NAME, summary, made=made)
 
 
 def reference_of(recipe: EvaluateRecipe) -> str:

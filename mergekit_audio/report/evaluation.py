@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_audio.files import write_json, write_text
+from mergekit_audio.report.data import write_data
 from mergekit_audio.report.differences import difference_table
 from mergekit_audio.report.figures import write_score_figure
 from mergekit_audio.report.labels import label_lines, label_table
@@ -19,7 +20,8 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
 
     ``table.md`` and ``.txt`` (with notes and differences), ``.csv``, ``.tex``, ``.json``; where
     models were compared ``differences.csv`` and ``.tex``; ``labels.md`` and ``labels.csv``;
-    ``scores.png`` and ``.svg``; of two models or more ``transfer.png``, ``.svg`` and ``.csv``.
+    ``scores.png``, ``.svg`` and ``.pdf``, with the data of a sweep's in ``curve.csv`` or
+    ``landscape.csv`` and ``trials.csv``; of two models or more ``transfer`` in the same formats.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
     )
     _write_labels(summary, folder)
     write_score_figure(summary, folder)
+    write_data(summary, folder)
     if len(summary["rows"]) > 1:
         write_transfer_figure(summary, folder)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.files import staged_file, write_text
 from mergekit_audio.report.landscape_figure import landscape_figure, write_interpolation
+from mergekit_audio.report.saving import PNG_DPI as PNG_DPI
+from mergekit_audio.report.saving import SETTINGS as SETTINGS
+from mergekit_audio.report.saving import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,65 +27,23 @@ PERCENT = 100.0
 TEST_COLOUR, VALID_COLOUR, BASE_COLOUR = "#0072B2", "#777777", "#333333"
 AVERAGE_COLOUR, CHOSEN_COLOUR = "#009E73", "#D55E00"
 STYLES = ("-", "--", "-.", ":")
-SETTINGS = {
-    "svg.hashsalt": "mergekit_audio",
-    "svg.fonttype": "path",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "path.simplify": False,
-    "text.usetex": False,
-}
-PNG_DPI = 150
 
 
 def write_score_figure(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``scores.png`` and ``scores.svg``; the same summary gives the same bytes.
+    """Write ``scores.png``, ``.svg`` and ``.pdf``; the same summary gives the same bytes.
 
     Parameters
     ----------
     summary
         The content of ``summary.json`` of a sweep or an evaluation.
     folder
-        Where the two files go.
+        Where the files go.
 
     References
     ----------
     arXiv 2506.17818, Figure 4.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    png, svg = folder / "scores.png", folder / "scores.svg"
-    write_text(svg, score_svg(summary))
-    with mpl.rc_context(_defaults()):
-        figure = _drawn(summary)
-        FigureCanvasAgg(figure)
-        with staged_file(png) as staging:
-            figure.savefig(staging, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return [png, svg]
-
-
-def score_svg(summary: Mapping[str, Any]) -> str:
-    """Return the figure as SVG text without a date, its words as outlines."""
-    import matplotlib as mpl
-
-    stream = io.StringIO()
-    with mpl.rc_context(_defaults()):
-        metadata = {"Date": None, "Creator": "mergekit_audio"}
-        _drawn(summary).savefig(stream, format="svg", metadata=metadata)
-    return stream.getvalue()
-
-
-def _defaults() -> dict[str, Any]:
-    """Return matplotlib's own defaults with ours on top, whatever the user's matplotlibrc says."""
-    import matplotlib as mpl
-
-    own = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
-    return {**own, **SETTINGS}
+    return save_figure(lambda: _drawn(summary), folder, "scores")
 
 
 def _drawn(summary: Mapping[str, Any]) -> Figure:

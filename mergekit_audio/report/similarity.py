@@ -92,20 +92,32 @@ def _scales(summary: Mapping[str, Any]) -> list[str]:
     return ["## Suggested λ", "", how, "", *_rows(rows)]
 
 
-def _gains(gains: Mapping[str, Any]) -> list[str]:
-    lines = ["## Do cultures help what sounds like them?", ""]
+def gain_sentences(gains: Mapping[str, Any]) -> list[str]:
+    """Return how divergence and gain over the base go together, and how sure that is.
+
+    Parameters
+    ----------
+    gains
+        Of ``summary.json``, not ``None``.
+    """
+    sentences = []
     count = len(gains["pairs"])
     for measure, title in TITLES.items():
         found = gains[measure]
         if found is None:
-            lines.append(f"- {title}: {count} pairs are too few, or all equal, to say.")
+            sentences.append(f"{title}: {count} pairs are too few, or all equal, to say.")
             continue
-        lines.append(
-            f"- {title} against the gain over the base, {count} pairs: Pearson "
+        sentences.append(
+            f"{title} against the gain over the base, {count} pairs: Pearson "
             f"{found['pearson']:+.2f} (p = {found['pearson_p']:.2g}), Spearman "
             f"{found['spearman']:+.2f} (p = {found['spearman_p']:.2g})."
         )
-    return [*lines, "- Pairs share corpora, so these p are too small."]
+    return [*sentences, "Pairs share corpora, so these p are too small."]
+
+
+def _gains(gains: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {sentence}" for sentence in gain_sentences(gains)]
+    return ["## Do cultures help what sounds like them?", "", *lines]
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> list[str]:

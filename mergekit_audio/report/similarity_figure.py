@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.files import staged_file
-from mergekit_audio.report.figures import PNG_DPI, SETTINGS
-from mergekit_audio.report.geometry_figure import METADATA
+from mergekit_audio.report.saving import save_figure
 from mergekit_audio.report.similarity import TITLES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEM = "similarity"
 
 
 def write_similarity_figure(summary: Mapping[str, Any], folder: Path) -> None:
-    """Write ``similarity.png`` and ``.svg``; the same summary gives the same bytes.
+    """Write ``similarity.png``, ``.svg`` and ``.pdf``; the same summary gives the same bytes.
 
     Parameters
     ----------
@@ -26,27 +27,26 @@ def write_similarity_figure(summary: Mapping[str, Any], folder: Path) -> None:
     ----------
     arXiv 2506.17818, Figure 3.
     """
-    import matplotlib as mpl
+    save_figure(lambda: _drawn(summary), folder, STEM)
+
+
+def _drawn(summary: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
-    own = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     names = [each["name"] for each in summary["corpora"]]
     side = 1.6 + 0.7 * len(names)
-    with mpl.rc_context({**own, **SETTINGS}):
-        figure = Figure(figsize=(2 * side + 0.8, side), layout="constrained")
-        for axes, (measure, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
-            values = summary["measures"][measure]["values"]
-            highest = max(max(row) for row in values) or 1.0
-            image = axes.imshow(values, cmap="viridis_r", vmin=0.0, vmax=highest)
-            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-            axes.set_yticks(range(len(names)), names)
-            for i, row in enumerate(values):
-                for j, value in enumerate(row):
-                    ink = "white" if value > 0.5 * highest else "black"
-                    text = "–" if i == j else f"{value:.3f}"
-                    axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=8)
-            axes.set_title(title)
-            figure.colorbar(image, ax=axes, shrink=0.8)
-        for kind in ("png", "svg"):
-            with staged_file(folder / f"{STEM}.{kind}") as staging:
-                figure.savefig(staging, format=kind, dpi=PNG_DPI, metadata=dict(METADATA[kind]))
+    figure = Figure(figsize=(2 * side + 0.8, side), layout="constrained")
+    for axes, (measure, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
+        values = summary["measures"][measure]["values"]
+        highest = max(max(row) for row in values) or 1.0
+        image = axes.imshow(values, cmap="viridis_r", vmin=0.0, vmax=highest)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for i, row in enumerate(values):
+            for j, value in enumerate(row):
+                ink = "white" if value > 0.5 * highest else "black"
+                text = "–" if i == j else f"{value:.3f}"
+                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=8)
+        axes.set_title(title)
+        figure.colorbar(image, ax=axes, shrink=0.8)
+    return figure

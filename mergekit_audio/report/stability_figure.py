@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.files import staged_file
-from mergekit_audio.report.figures import PNG_DPI, SETTINGS
-from mergekit_audio.report.geometry_figure import COLOURS, METADATA
+from mergekit_audio.report.geometry_figure import COLOURS
+from mergekit_audio.report.saving import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def stability_gaps(curves: Curves) -> dict[str, dict[str, dict[str, dict[str, fl
 
 
 def write_stability_figure(curves: Curves, titles: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write ``stability_gap.png`` and ``.svg``; the same curves give the same bytes.
+    """Write ``stability_gap.png``, ``.svg`` and ``.pdf``; the same curves give the same bytes.
 
     A row of panels for each measure of the forgetting probe and a column for each corpus, against
     the optimiser step. Where a run's log holds no such probe, one panel of all runs' training
@@ -101,19 +100,10 @@ def write_stability_figure(curves: Curves, titles: Mapping[str, str], folder: Pa
     titles
         The strategies' names in the legend; those that are drawn, in their order.
     folder
-        Where the two files go.
+        Where the files go.
     """
-    import matplotlib as mpl
-
-    own = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
-    written = []
-    for kind in ("png", "svg"):
-        path = folder / f"{FIGURE_NAME}.{kind}"
-        with mpl.rc_context({**own, **SETTINGS}), staged_file(path) as staging:
-            figure = _drawn({name: curves[name] for name in titles}, titles)
-            figure.savefig(staging, format=kind, dpi=PNG_DPI, metadata=METADATA[kind])
-        written.append(path)
-    return written
+    shown = {name: curves[name] for name in titles}
+    return save_figure(lambda: _drawn(shown, titles), folder, FIGURE_NAME)
 
 
 def _gap(points: Sequence[Sequence[float]], sign: float) -> dict[str, float]:

@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_audio.files import staged_file, write_text
+from mergekit_audio.files import write_text
 from mergekit_audio.report.differences import SIGNIFICANT, significant_columns
-from mergekit_audio.report.figures import PNG_DPI, SETTINGS
+from mergekit_audio.report.saving import save_figure
 from mergekit_audio.report.table import PERCENT, Grid
 from mergekit_audio.report.tables import METRIC_TITLES, table_rows, task_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METADATA: Mapping[str, dict[str, str | None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": "mergekit_audio"},
-}
 FIGURE_NAME = "transfer"
 SMALLEST_RANGE = 0.1
 """Points: where all models are equal, colours still need a range."""
@@ -54,7 +50,7 @@ def transfer_table(summary: Mapping[str, Any]) -> Grid:
 
 
 def write_transfer_figure(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``transfer.png``, ``.svg`` and ``.csv``; the same summary gives the same bytes.
+    """Write ``transfer.png``, ``.svg``, ``.pdf``, ``.csv``; the same summary gives the same bytes.
 
     A row for each model and a column for each task; the number is the mean of the task's metrics on
     the test split in percent, below it the difference from the reference, which is the colour too.
@@ -70,16 +66,7 @@ def write_transfer_figure(summary: Mapping[str, Any], folder: Path) -> list[Path
     ----------
     arXiv 2506.17818, Figure 2.
     """
-    import matplotlib as mpl
-
-    own = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
-    written = []
-    for kind in ("png", "svg"):
-        path = folder / f"{FIGURE_NAME}.{kind}"
-        with mpl.rc_context({**own, **SETTINGS}), staged_file(path) as staging:
-            figure = _drawn(summary)
-            figure.savefig(staging, format=kind, dpi=PNG_DPI, metadata=dict(METADATA[kind]))
-        written.append(path)
+    written = save_figure(lambda: _drawn(summary), folder, FIGURE_NAME)
     table = folder / f"{FIGURE_NAME}.csv"
     write_text(table, transfer_table(summary).csv())
     return [*written, table]

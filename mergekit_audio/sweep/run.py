@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from mergekit_audio.probe.tasks import prepare_task
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.report.label_free_figure import write_label_free_figure
+from mergekit_audio.report.page.made import made_of
 from mergekit_audio.report.tables import table_rows
 from mergekit_audio.sweep.band import indistinguishable, resampled_goals
 from mergekit_audio.sweep.executors.base import Opening
@@ -53,8 +55,11 @@ from mergekit_audio.sweep.without_labels import (
     unlabelled_corpora,
 )
 from mergekit_audio.weights.checkpoint import Checkpoint
+from mergekit_audio.weights.inspect import inspect_geometry
 
 BEST_NAME = "best"
+MOST_RANKED = 20_000_000
+"""Elements of a model up to which effective ranks take seconds; `cmerge inspect` ranks any."""
 
 
 def sweep(
@@ -183,6 +188,7 @@ def sweep(
         "label_free": None if free is None else free.as_dict(),
         "selection": selection,
         "suggested_mixture": None if mixture is None else mixture.summary,
+        "geometry": _geometry(planned, models, threads, progress),
     }
     shown = list(dict.fromkeys(str(row["name"]) for _, row in table_rows(summary)))
     inputs = [
@@ -197,7 +203,8 @@ def sweep(
     runner.lines = [line for line in lines if "test" in line]
     summary["differences"] = differences_of(runner, shown, "base", recipe.resamples, progress)
     with staged_folder(target, force=force) as staging:
-        write_results(staging, lines, summary)
+        made = made_of(recipe.model_dump(mode="json"), inputs)
+        write_results(staging, lines, summary, made=made)
         write_label_free_figure(summary, staging)
         if mixture is not None and mixture.text:
             write_text(staging / MIXTURE_NAME, mixture.text)
@@ -260,6 +267,27 @@ def _selection(landscape: Landscape) -> dict[str, Any]:
             "direct": after["valid"]["mean"],
         }
     return selection
+
+
+def _geometry(
+    planned: SweepPlan,
+    models: Mapping[str, Checkpoint],
+    workers: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return the cultures' task vectors beside the base by layer, with ranks of small models."""
+    cultures = {each.name: models[each.name] for each in planned.recipe.cultures}
+    elements = sum(math.prod(info.shape) for info in models["base"].index.values())
+    found = inspect_geometry(
+        models["base"],
+        cultures,
+        ranks=elements <= MOST_RANKED,
+        workers=workers,
+        progress=progress,
+    )
+    for pair in found["pairs"]:
+        del pair["tensors"]
+    return found
 
 
 def _tested(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -44,8 +44,10 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
         "differences.tex",
         "labels.csv",
         "labels.md",
+        "report.html",
         "results.jsonl",
         "scores",
+        "scores.pdf",
         "scores.png",
         "scores.svg",
         "summary.json",
@@ -55,6 +57,7 @@ def test_the_folder_holds_what_it_should_and_verifies(world):
         "table.tex",
         "table.txt",
         "transfer.csv",
+        "transfer.pdf",
         "transfer.png",
         "transfer.svg",
     ]

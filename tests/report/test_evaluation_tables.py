@@ -9,7 +9,7 @@ from summaries import sweep_summary
 
 from mergekit_audio.report.differences import difference_sentences, difference_table
 from mergekit_audio.report.evaluation import write_tables
-from mergekit_audio.report.figures import score_svg
+from mergekit_audio.report.figures import write_score_figure
 from mergekit_audio.report.html import write_report
 from mergekit_audio.report.labels import by_category, label_table
 from mergekit_audio.report.tables import main_table, table_notes
@@ -162,12 +162,11 @@ def test_tasks_of_other_kinds_have_their_own_columns_and_panels(tmp_path):
     titles = [(column.group, column.title) for column in table.columns[:3]]
     assert titles == [("makam", "ROC"), ("makam", "AP"), ("western", "Key")]
     assert "averages are taken over all columns of all tasks" in table_notes(mixed())[0]
-    assert score_svg(mixed()).startswith("<?xml")
+    drawn = write_score_figure(mixed(), tmp_path)[1]
+    assert drawn.read_text(encoding="utf-8").startswith("<?xml")
     report = write_report(tmp_path / "report.html", mixed()).read_text(encoding="utf-8")
     assert "key--C major" in report
-    assert (
-        "<td>makam − base</td><td>makam</td><td>roc auc</td><td>+8.00</td><td>+8.00</td>" in report
-    )
+    assert '<th scope="row">makam − base</th><td>makam</td><td>roc auc</td><td>+8.00</td>' in report
 
 
 def test_all_files_are_written_and_the_same_again(tmp_path):
@@ -177,9 +176,17 @@ def test_all_files_are_written_and_the_same_again(tmp_path):
         write_tables(mixed(), folder)
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
-        *("differences.csv", "differences.tex", "labels.csv", "labels.md", "scores.png"),
-        *("scores.svg", "table.csv", "table.json", "table.md", "table.tex", "table.txt"),
-        *("transfer.csv", "transfer.png", "transfer.svg"),
+        *("differences.csv", "differences.tex", "labels.csv", "labels.md", "scores.pdf"),
+        *(
+            "scores.png",
+            "scores.svg",
+            "table.csv",
+            "table.json",
+            "table.md",
+            "table.tex",
+            "table.txt",
+        ),
+        *("transfer.csv", "transfer.pdf", "transfer.png", "transfer.svg"),
     ]
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
@@ -203,4 +210,4 @@ def test_one_model_has_neither_differences_nor_a_transfer_matrix(tmp_path):
 def test_equal_models_can_be_drawn(tmp_path):
     summary = evaluation()
     summary["rows"][1] = {**summary["rows"][0], "name": "same"}
-    assert len(write_transfer_figure(summary, tmp_path)) == 3
+    assert len(write_transfer_figure(summary, tmp_path)) == 4

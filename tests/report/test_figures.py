@@ -9,7 +9,7 @@ import pytest
 from summaries import sweep_summary
 
 from mergekit_audio.report import figures
-from mergekit_audio.report.figures import score_svg, write_score_figure
+from mergekit_audio.report.figures import write_score_figure
 
 SCRIPT = """
 import sys
@@ -30,7 +30,7 @@ def evaluation_summary():
 
 @pytest.mark.parametrize("summary", [sweep_summary, evaluation_summary])
 def test_the_same_summary_gives_the_same_bytes(tmp_path, summary):
-    names = ("scores.png", "scores.svg")
+    names = ("scores.png", "scores.svg", "scores.pdf")
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         paths = write_score_figure(summary(), tmp_path / folder)
@@ -54,7 +54,7 @@ def test_another_process_and_a_users_matplotlibrc_give_the_same_bytes(tmp_path):
     subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "there")], env=environment, check=True
     )
-    for name in ("scores.png", "scores.svg"):
+    for name in ("scores.png", "scores.svg", "scores.pdf"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
@@ -76,7 +76,8 @@ def test_the_curve_is_the_summarys():
     assert list(lines["chosen λ = 0.25"].get_xdata()) == [0.25, 0.25]
 
 
-def test_the_svg_has_no_date():
-    text = score_svg(sweep_summary())
-    assert "<dc:date>" not in text
-    assert "mergekit_audio" in text
+def test_files_have_no_date(tmp_path):
+    for path in write_score_figure(sweep_summary(), tmp_path):
+        assert b"<dc:date>" not in path.read_bytes()
+        assert b"CreationDate" not in path.read_bytes()
+    assert "mergekit_audio" in (tmp_path / "scores.svg").read_text(encoding="utf-8")
