@@ -221,4 +221,5 @@ def _write_report(
         landscape=found["landscape"],
         similarity=found["similarity"],
         geometry=inspect_geometry(base, opened),
+        made=lock.read_lock(folder / "runs" / "sweep").model_dump(mode="json"),
     )

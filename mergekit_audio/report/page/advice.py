@@ -87,9 +87,8 @@ def _merge_step(summary: Summary, made: Made | None) -> Markup:
             f"To write this model: {again}; scores that are known are not computed again."
         )
     if made["recipe"].get("write_best"):
-        return Markup(
-            "This model is written already: the folder <code>best</code> beside the report."
-        )
+        folder = element("code", f"{made['recipe']['output']}/best")
+        return Markup(f"This model is written already: {folder}, seen from the sweep's recipe.")
     recipe = merge_recipe(summary, made)
     if recipe is None:
         return Markup(f"To write this model: {again}.")

@@ -59,13 +59,14 @@ def made_section(
     """
     parts: list[str] = [pairs({**cost(summary), **(facts or {})})]
     if made is not None:
+        output = str(made["recipe"].get("output", ""))
         versions = ", ".join(f"{name} {value}" for name, value in made["environment"].items())
         parts += [
             paragraph(
                 Markup(
-                    "The lock beside this report, <code>cmerge.lock.json</code>, holds the digests "
-                    "of every file that was read and written; <code>cmerge verify</code> with this "
-                    "folder checks them."
+                    f"The lock of these results, {_code(output + '/cmerge.lock.json')} seen from "
+                    "the recipe's folder, holds digests of every file that was read and written; "
+                    f"{_code('cmerge verify ' + output)} checks them."
                 )
             ),
             pairs(
