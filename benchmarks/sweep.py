@@ -10,18 +10,33 @@ task vectors of 10 % of each tensor's standard deviation, one core:
   file is read and embedded on its own, and one probe a seed is trained by a plain loop.
 
 CPU seconds of one thread. Decoding and preparing the corpus is part of the first two, as reading
-the files is of the third. The plain way may run at some λ alone; its seconds are scaled to 21.
+the files is of the third. Direct and plain may run at some λ alone: the seconds of the plain way
+are scaled to 21 λ, and a direct sweep's median λ counts as often as λ are left out.
 
-Measured (40 tracks of 30 s, a Xeon with AMX, torch 2.13, plain at 2 λ): dense 78 s with 7 λ
-extracted, direct 144 s, plain 178 s; a λ costs 0.78, 6.9 and 8.5 s. The tiny encoder is as slow in
-transformers as here, and cultures, weight averaging and the chosen λ are extracted in any case:
-that is why 21 λ gain less than 101. Features were off by 4e-5 of the largest shift.
+What bounds the ratios: with E the seconds of embedding all tracks once, v the share of training and
+validation (0.8 here) and two cultures, n nodes cost about
+
+    dense 5 E + (n - 2) v E           base, cultures, average, chosen λ; the other nodes
+    direct 4 E + 19 v E + (1 - v) E   base, cultures, average; the other λ; the chosen λ's test
+    plain 21 r E                      r: how much faster than transformers an extraction is
+
+beside probes, and tests on a few tracks. So direct / dense is at most 3.3 with 3 nodes and 2.6 with
+5, and plain / dense is 10 where r is 2.8 or 3.5. By benchmarks/probe.py r is 3.2 for a 95m encoder
+in bfloat16, where 3 nodes may do, since what bfloat16 rounds is no error of the interpolation; it
+is 1.2 in float32 and 1 to 1.5 for the tiny encoder: there 10 is out of reach at 21 λ.
+
+Measured (tiny, 40 tracks of 30 s, a busy Xeon with AMX, torch 2.13, direct at 4 λ, plain at 1):
+dense 70 s with 5 λ extracted (encoder 50 s, probes 14 s), direct 142 s, plain 243 s: 3.5 and 2.0
+times as long for 21 λ; a λ costs 0.7, 6.8 and 11.6 s. Features were off by 2e-4 of the largest
+shift, ROC-AUC by up to 0.0035, where a validation of 8 tracks moves in steps of 0.003. With 7 λ
+extracted, all tests on all tracks and the test split for every node it was 2.3 and 1.8.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +49,7 @@ import transformers
 SEEDS = (0, 1, 2)
 VECTORS = 0.1
 CULTURES = ("makam", "lyra")
+PARTS = ("encoder", "precision", "probe")
 
 
 def main() -> None:
@@ -46,11 +62,18 @@ def main() -> None:
         root = Path(name)
         write_world(root, arguments.tracks, arguments.seconds, arguments.preset)
         scales = [float(f"{place / 20:.12g}") for place in range(21)]
-        dense_s = timed(lambda: run_sweep(root, "dense", [0.0, 1.0], {"points": 101}))
-        print(f"dense {dense_s:.1f} s", flush=True)
-        direct_s = timed(lambda: run_sweep(root, "direct", scales, None))
-        print(f"direct {direct_s:.1f} s", flush=True)
-        chosen = scales[:: max(1, len(scales) // arguments.plain_points)][: arguments.plain_points]
+        parts = {}
+        extracted = some(scales, arguments.direct_points)
+        for name, listed, interpolate in (
+            ("dense", [0.0, 1.0], {"points": 101}),
+            ("direct", extracted, None),
+        ):
+            with Parts() as parts[name]:
+                run_sweep(root, name, listed, interpolate)
+            print(f"{name}: {parts[name]}", flush=True)
+        dense_s, direct_s = parts["dense"].whole_s, parts["direct"].whole_s
+        direct_s += (len(scales) - len(extracted)) * parts["direct"].point_s()
+        chosen = some(scales, arguments.plain_points)
         plain_s = timed(lambda: [plain_point(root, scale) for scale in chosen])
         plain_s *= len(scales) / len(chosen)
         told = summary_of(root, "dense")["interpolation"][0]
@@ -59,19 +82,29 @@ def main() -> None:
             "CPU seconds of one thread"
         )
         print(f"dense, 101 λ, {len(told['nodes'])} of them extracted: {dense_s:8.1f} s")
-        print(f"direct, 21 λ:                       {direct_s:8.1f} s")
+        print(f"direct, 21 λ ({len(extracted)} run):            {direct_s:8.1f} s")
         print(f"plain, 21 λ ({len(chosen)} run):             {plain_s:8.1f} s")
         print(f"plain / direct at 21 λ:             {plain_s / direct_s:8.1f}")
         print(f"plain at 21 λ / dense at 101 λ:     {plain_s / dense_s:8.1f}")
         print(f"direct at 21 λ / dense at 101 λ:    {direct_s / dense_s:8.1f}")
         print(f"per λ: direct / dense:              {direct_s / 21 / (dense_s / 101):8.1f}")
-        print(f"error at held-out nodes: {told['tests'][-1]['tasks']}")
-        mean, largest = feature_difference(root, scales)
+        print(f"per λ: plain / dense:               {plain_s / 21 / (dense_s / 101):8.1f}")
+        print(f"error at unseen λ: {told['tests'][-1]['tasks']}")
+        print(f"error at the chosen λ: {told['chosen']}")
+        mean, largest = feature_difference(root, extracted)
         print(
-            f"features at the 21 λ: largest mean error {mean:.1e} of the shift, of a chunk and "
+            f"features at the direct λ: largest mean error {mean:.1e} of the shift, of a chunk and "
             f"layer {largest:.1e}"
         )
-        print(f"largest difference of ROC-AUC on validation: {score_difference(root, scales):.5f}")
+        difference = score_difference(root, extracted)
+        print(f"largest difference of ROC-AUC on validation: {difference:.5f}")
+
+
+def some(scales: list[float], count: int) -> list[float]:
+    """Return scales at even distances, the ends first of all."""
+    if count == 1:
+        return scales[:1]
+    return [scales[round(place * (len(scales) - 1) / (count - 1))] for place in range(count)]
 
 
 def write_world(root: Path, tracks: int, seconds: float, preset: str = "tiny") -> None:
@@ -237,9 +270,10 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     finder = NodeFinder(dense.runner, dense.space, dense.recipe.interpolate, base, dense.merges.row)
     interpolation = finder.find(0)
     task = direct.runner.tasks[0]
-    origin = direct.runner.features(base, task)
+    heard = np.isin(task.splits, ("train", "valid"))
+    origin = direct.runner.features(base, task).of_tracks(heard)
     exact = {
-        scale: direct.runner.features(direct.merges.row(Point((scale,))), task)
+        scale: direct.runner.features(direct.merges.row(Point((scale,))), task, only=heard)
         for scale in scales
         if scale
     }
@@ -268,6 +302,56 @@ def summary_of(root: Path, name: str) -> dict[str, Any]:
     return value
 
 
+class Parts:
+    """The CPU seconds of a sweep, and those in the encoder and in probes, of one thread."""
+
+    def __enter__(self) -> Parts:
+        from mergekit_audio.probe import points
+        from mergekit_audio.probe.embedding import Embedder
+        from mergekit_audio.sweep.landscape import Landscape
+
+        self.seconds: dict[str, list[float]] = {"encoder": [], "precision": [], "probe": []}
+        self.seconds["point"] = []
+        self._counted = [
+            (Embedder, "_batch", "encoder"),
+            (Embedder, "difference", "precision"),
+            (points, "probe", "probe"),
+            (Landscape, "score", "point"),
+        ]
+        self._before = [getattr(owner, name) for owner, name, _ in self._counted]
+        for (owner, name, part), work in zip(self._counted, self._before, strict=True):
+            setattr(owner, name, self._timed(work, self.seconds[part]))
+        self._started = time.process_time()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.whole_s = time.process_time() - self._started
+        for (owner, name, _), work in zip(self._counted, self._before, strict=True):
+            setattr(owner, name, work)
+
+    def __str__(self) -> str:
+        encoder, precision, probes = (self.seconds[part] for part in PARTS)
+        rest_s = self.whole_s - sum(sum(self.seconds[part]) for part in PARTS)
+        return (
+            f"{self.whole_s:.1f} s: encoder {sum(encoder):.1f} s ({len(encoder)} chunks), choice "
+            f"of precision {sum(precision):.1f} s ({len(precision)}), probes {sum(probes):.1f} s "
+            f"({len(probes)}), the rest {rest_s:.1f} s"
+        )
+
+    def point_s(self) -> float:
+        """Return the median seconds of a λ."""
+        return statistics.median(self.seconds["point"])
+
+    def _timed(self, work: Any, seconds: list[float]) -> Any:
+        def timing(*given: Any, **named: Any) -> Any:
+            started = time.process_time()
+            found = work(*given, **named)
+            seconds.append(time.process_time() - started)
+            return found
+
+        return timing
+
+
 def timed(work: Any) -> float:
     """Return the CPU seconds that something takes: other programs on the machine do not count."""
     started = time.process_time()
@@ -285,6 +369,9 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each recording")
     parser.add_argument("--preset", default="tiny", help="of the encoder")
     parser.add_argument("--plain-points", type=int, default=21, help="λ of the plain way; scaled")
+    parser.add_argument(
+        "--direct-points", type=int, default=21, help="λ that are extracted directly; scaled"
+    )
     return parser.parse_args()
 
 
