@@ -39,12 +39,13 @@ QUICK = DemoSize(
         "landscape": (
             "tasks=[{name: makam, corpus: data/makam, protocol: screen}, "
             "{name: western, corpus: data/western, western: true, protocol: screen}]",
-            "interpolate.points=32",
+            "interpolate={points: 32, tolerance: 0.2, max_nodes: 15}",
             "search.trials=8",
             "label_free.minutes=0.2",
             "label_free.rounds=2",
             "similarity.targets=[makam]",
             "select.resamples=200",
+            "resamples=1000",
         ),
     },
 )
