@@ -12,10 +12,10 @@ from mergekit_audio.recipe.search import Search
 from mergekit_audio.sweep.halving import (
     USED,
     Round,
+    extracted_tracks,
     halve,
     part_of_task,
     rounds,
-    search_extractions,
     smallest_scorable,
 )
 from mergekit_audio.sweep.landscape import Landscape
@@ -58,8 +58,11 @@ def halve_landscape(landscape: Landscape, settings: Search) -> Searched:
         work.score,
         lambda point: (math.hypot(*point.scales), point.scales),
     )
-    counts = [{split: int((task.splits == split).sum()) for split in USED} for task in tasks]
-    worth = search_extractions(settings, counts)
+    heard = [
+        extracted_tracks(found, *(int((task.splits == split).sum()) for split in USED))
+        for task in tasks
+    ]
+    worth = math.ceil(sum(heard) / sum(used))
     told = ", ".join(f"{each.candidates} on {each.text()}" for each in found)
     notes.append(
         f"Successive halving: {len(candidates)} λ, {told}; with features kept between rounds it "

@@ -205,6 +205,7 @@ def test_rows_on_fewer_tracks_are_lines_but_no_points(halved):
     search = summary["search"]
     assert [each["candidates"] for each in search["halving"]["rounds"]] == [8, 4, 2]
     assert search["halving"]["rounds"][0]["tracks"] == {"tones": 7, "west": 7}
+    assert search["halving"]["extractions"] == 5  # 200 / 48
     assert [each["share"] for each in search["trials"]] == [0.25] * 8 + [0.5] * 4 + [1.0] * 2
     names = {row["name"] for row in summary["rows"]}
     assert {each["row"] for each in search["trials"] if each["share"] == 1} <= names
