@@ -28,8 +28,8 @@ is 1.2 in float32 and 1 to 1.5 for the tiny encoder: there 10 is out of reach at
 Measured (tiny, 40 tracks of 30 s, a busy Xeon with AMX, torch 2.13, direct at 4 λ, plain at 1):
 dense 70 s with 5 λ extracted (encoder 50 s, probes 14 s), direct 142 s, plain 243 s: 3.5 and 2.0
 times as long for 21 λ; a λ costs 0.7, 6.8 and 11.6 s. Features were off by 2e-4 of the largest
-shift, ROC-AUC by up to 0.0035, where a validation of 8 tracks moves in steps of 0.003. With 7 λ
-extracted, all tests on all tracks and the test split for every node it was 2.3 and 1.8.
+shift, ROC-AUC of 8 validation tracks by up to 0.0035. With 7 λ extracted, all tests on all tracks
+and the test split for every node it was 2.3 and 1.8.
 """
 
 from __future__ import annotations
