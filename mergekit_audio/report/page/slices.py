@@ -262,7 +262,7 @@ def _bin_labels(
     """Return the levels below their cells, or the edges of the bins between them."""
     levels = held[0][0] == held[0][1]
     values = [low for low, _ in held] if levels else [held[0][0], *(high for _, high in held)]
-    digits = min(2, decimals(values))
+    digits = min(2, decimals(values)) if levels else 2
     step = 2 if len(values) > 6 else 1
     parts = []
     for order, value in enumerate(values):

@@ -142,7 +142,7 @@ def _way_table(ways: Sequence[Way]) -> Markup:
             ends += [e for e in (effect.points, effect.low, effect.high) if e is not None]
     axis = Axis(*widened(ends, 0.06), 4, 236)
     base = reference_row(ways[0][2])
-    rows = [["base, λ = 0", "0", *_both(base), "", "", Markup("<td></td>"), ""]]
+    rows = [["base, λ = 0", _words("0"), *_both(base), "", "", Markup("<td></td>"), ""]]
     rows += [_way_line(axis, *each) for each in found]
     heads = (
         "way",
@@ -159,7 +159,7 @@ def _way_table(ways: Sequence[Way]) -> Markup:
 
 def _way_line(axis: Axis, title: str, row: Row, effect: Effect | None) -> list[Any]:
     scales = row.get("scales") or ({} if row["scale"] is None else {"λ": row["scale"]})
-    alone = len(scales) == 1
+    alone = len(set(scales.values())) == 1
     shown = f"{next(iter(scales.values())):.3g}" if alone else place_words(scales) or "–"
     if effect is None:
         return [title, _words(shown), *_both(row), "0", "", Markup("<td></td>"), "is the base"]
