@@ -70,9 +70,9 @@ def test_of_a_loss_the_highest_is_the_worst(tmp_path):
 def test_the_figure_shows_forgetting_or_says_that_it_shows_losses(logs, tmp_path, monkeypatch):
     import matplotlib as mpl
 
-    from mergekit_audio.report import stability_figure
+    from mergekit_audio.report import saving
 
-    monkeypatch.setitem(stability_figure.SETTINGS, "svg.fonttype", "none")
+    monkeypatch.setitem(saving.SETTINGS, "svg.fonttype", "none")
     write_stability_figure(logs, TITLES, tmp_path)
     drawn = (tmp_path / "stability_gap.svg").read_text(encoding="utf-8")
     assert "by the forgetting probe of the logs" in drawn
