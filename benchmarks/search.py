@@ -50,9 +50,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc, rankdata
 
-from mergekit_audio.sweep.interpolation import Box, Interpolant, leja_nodes
-from mergekit_audio.sweep.search import search
-from mergekit_audio.sweep.search_trials import best
+from mergekit_audio.sweep.dense.interpolation import Box, Interpolant, leja_nodes
+from mergekit_audio.sweep.searches.samplers import search
+from mergekit_audio.sweep.searches.trials import best
 
 Point = tuple[float, ...]
 
@@ -244,10 +244,10 @@ def demo(folder: Path, store: Path) -> Landscape:
     from mergekit_audio.probe.tasks import prepare_task
     from mergekit_audio.progress import silent
     from mergekit_audio.recipe.load import from_dict
-    from mergekit_audio.sweep import interpolated as features_between
     from mergekit_audio.sweep import plan
-    from mergekit_audio.sweep.halving import part_of_task
+    from mergekit_audio.sweep.dense import interpolated as features_between
     from mergekit_audio.sweep.merges import Merges
+    from mergekit_audio.sweep.searches.halving import part_of_task
     from mergekit_audio.sweep.spaces import Point as Merge
     from mergekit_audio.weights.checkpoint import Checkpoint
 

@@ -241,8 +241,8 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     from mergekit_audio.probe.tasks import prepare_task
     from mergekit_audio.progress import silent
     from mergekit_audio.sweep import plan
-    from mergekit_audio.sweep.dense import NodeFinder
-    from mergekit_audio.sweep.interpolated import held_out_error, mean_shift
+    from mergekit_audio.sweep.dense.finder import NodeFinder
+    from mergekit_audio.sweep.dense.interpolated import held_out_error, mean_shift
     from mergekit_audio.sweep.landscape import Landscape
     from mergekit_audio.sweep.merges import Merges
     from mergekit_audio.sweep.spaces import Point

@@ -35,7 +35,7 @@ from mergekit_audio.recipe.shipped import shipped_recipe
 from mergekit_audio.recipe.spaces import even_values
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep import plan
-from mergekit_audio.sweep.interpolated import held_out_error, mean_shift
+from mergekit_audio.sweep.dense.interpolated import held_out_error, mean_shift
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import VALID_ALONE, Merges
 from mergekit_audio.sweep.spaces import Point

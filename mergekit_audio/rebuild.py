@@ -132,7 +132,7 @@ def _run_again(lock: Lock, root: Path, output: Path, progress: Progress) -> Lock
 
         return similarity.run(similarity.plan(recipe, root), output=output, progress=progress)
     if isinstance(recipe, AblationRecipe):
-        from mergekit_audio.sweep.ablation import ablation
+        from mergekit_audio.sweep.ablations.running import ablation
 
         return ablation(recipe, root, output=output, progress=progress)
     from mergekit_audio.sweep import sweep

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def _plan_ablation(loaded: LoadedRecipe) -> Any:
     from mergekit_audio.recipe.ablation import AblationRecipe
-    from mergekit_audio.sweep import ablation as engine
+    from mergekit_audio.sweep.ablations import running as engine
 
     assert isinstance(loaded.recipe, AblationRecipe)
     return engine.plan(loaded.recipe, loaded.root)
@@ -25,7 +25,7 @@ def _plan_ablation(loaded: LoadedRecipe) -> Any:
 
 def _run_ablation(loaded: LoadedRecipe, plan: Any, **keywords: Any) -> Lock:
     from mergekit_audio.recipe.ablation import AblationRecipe
-    from mergekit_audio.sweep import ablation as engine
+    from mergekit_audio.sweep.ablations import running as engine
 
     assert isinstance(loaded.recipe, AblationRecipe)
     return engine.ablation(loaded.recipe, loaded.root, **keywords)

@@ -9,6 +9,7 @@ from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.reopening import reopen
 from mergekit_audio.probe.splits import tracks_of
 from mergekit_audio.probe.tasks import PreparedTask
+from mergekit_audio.sweep.dense.interpolated import Interpolation, Node, Scales
 from mergekit_audio.sweep.executors.base import (
     Executor,
     Outcome,
@@ -16,7 +17,6 @@ from mergekit_audio.sweep.executors.base import (
     StoredInterpolation,
     StoredNode,
 )
-from mergekit_audio.sweep.interpolated import Interpolation, Node, Scales
 from mergekit_audio.sweep.merges import VALID_ALONE
 from mergekit_audio.sweep.spaces import Point, Space
 

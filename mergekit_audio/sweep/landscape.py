@@ -12,7 +12,8 @@ from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent, remark
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.ahead import NodesAhead, stored
-from mergekit_audio.sweep.dense import NodeFinder
+from mergekit_audio.sweep.dense.finder import NodeFinder
+from mergekit_audio.sweep.dense.interpolated import Interpolation, Scales
 from mergekit_audio.sweep.executors.base import (
     Arrivals,
     Executor,
@@ -20,7 +21,6 @@ from mergekit_audio.sweep.executors.base import (
     Piece,
     StoredInterpolation,
 )
-from mergekit_audio.sweep.interpolated import Interpolation, Scales
 from mergekit_audio.sweep.live import curve_event
 from mergekit_audio.sweep.merges import (
     VALID_ALONE,

@@ -14,7 +14,7 @@ from mergekit_audio.probe.run import store_folder
 from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.merge import Group, MergeRecipe, ModelEntry
 from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.sweep.halving import search_extractions
+from mergekit_audio.sweep.searches.halving import search_extractions
 from mergekit_audio.sweep.spaces import (
     Point,
     Space,

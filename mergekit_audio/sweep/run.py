@@ -41,11 +41,11 @@ from mergekit_audio.sweep.merges import Merges
 from mergekit_audio.sweep.mixture import suggest_mixture
 from mergekit_audio.sweep.mixture_recipe import MIXTURE_NAME
 from mergekit_audio.sweep.planner import SweepPlan, plan
-from mergekit_audio.sweep.searching import search_landscape
+from mergekit_audio.sweep.searches.running import search_landscape
 from mergekit_audio.sweep.selection import choose, select_scale
 from mergekit_audio.sweep.spaces import Point, weight_average_scale
 from mergekit_audio.sweep.training import train_missing
-from mergekit_audio.sweep.without_labels import (
+from mergekit_audio.sweep.unlabelled.rows import (
     label_free_notes,
     label_free_rows,
     locked_without_labels,

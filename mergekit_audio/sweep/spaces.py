@@ -15,7 +15,7 @@ from typing import Any
 from mergekit_audio.methods.base import MergeMethod
 from mergekit_audio.recipe.spaces import Design, Interpolate, even_values, method_variants
 from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.sweep.interpolation import Box, basis_size
+from mergekit_audio.sweep.dense.interpolation import Box, basis_size
 
 SAME_SCALE = 1e-9
 BASE_NAME = "base"

@@ -15,8 +15,8 @@ from mergekit_audio.errors import InputError, RecipeError
 from mergekit_audio.lock import read_lock, verify
 from mergekit_audio.rebuild import rebuild
 from mergekit_audio.recipe.load import from_dict, load
-from mergekit_audio.sweep import ablation as engine
-from mergekit_audio.sweep.strategies import constant_stage, single_stage, strategies
+from mergekit_audio.sweep.ablations import running as engine
+from mergekit_audio.sweep.ablations.strategies import constant_stage, single_stage, strategies
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 FORGETTING = {"every_steps": 3, "clips": 2}

@@ -15,7 +15,7 @@ from mergekit_audio.lock import verify
 from mergekit_audio.probe.ledger import Ledger
 from mergekit_audio.recipe.spaces import Interpolate
 from mergekit_audio.sweep import plan, sweep
-from mergekit_audio.sweep.dense import NodeFinder
+from mergekit_audio.sweep.dense.finder import NodeFinder
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges, state_digest
 from mergekit_audio.sweep.spaces import Point

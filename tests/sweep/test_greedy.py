@@ -2,9 +2,9 @@
 
 import pytest
 
-from mergekit_audio.sweep.greedy import greedy, scales_of
-from mergekit_audio.sweep.interpolation import Box
-from mergekit_audio.sweep.search import search
+from mergekit_audio.sweep.dense.interpolation import Box
+from mergekit_audio.sweep.searches.greedy import greedy, scales_of
+from mergekit_audio.sweep.searches.samplers import search
 
 BOX = Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 HELPS = {0.0: 0.0, 0.5: 2.0, 1.0: 1.0}

@@ -21,7 +21,7 @@ from mergekit_audio.recipe.evaluate import Task
 from mergekit_audio.recipe.search import Halving, Search
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep import plan, run, sweep
-from mergekit_audio.sweep.halving import (
+from mergekit_audio.sweep.searches.halving import (
     Round,
     extracted_tracks,
     halve,

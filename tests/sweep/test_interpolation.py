@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import BarycentricInterpolator
 
-from mergekit_audio.sweep.interpolation import (
+from mergekit_audio.sweep.dense.interpolation import (
     Box,
     Interpolant,
     basis_size,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mergekit_audio.errors import InputError
-from mergekit_audio.sweep.label_free import Composition, descend
+from mergekit_audio.sweep.unlabelled.descent import Composition, descend
 
 
 class Two(nn.Module):

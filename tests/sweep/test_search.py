@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_audio.errors import DependencyError
-from mergekit_audio.sweep import search as module
-from mergekit_audio.sweep.interpolation import Box
-from mergekit_audio.sweep.search import SAMPLERS, search
-from mergekit_audio.sweep.search_trials import Trial, best, pareto_front
+from mergekit_audio.sweep.dense.interpolation import Box
+from mergekit_audio.sweep.searches import samplers as module
+from mergekit_audio.sweep.searches.samplers import SAMPLERS, search
+from mergekit_audio.sweep.searches.trials import Trial, best, pareto_front
 
 BOX = Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 BEST = np.array([0.3, 0.6, 0.2])

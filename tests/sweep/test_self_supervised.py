@@ -13,7 +13,7 @@ from mergekit_audio.errors import InputError
 from mergekit_audio.progress import silent
 from mergekit_audio.recipe.label_free import LabelFree
 from mergekit_audio.recipe.load import from_dict
-from mergekit_audio.sweep.self_supervised import search_label_free
+from mergekit_audio.sweep.unlabelled.search import search_label_free
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.keys import canonical_name
 

@@ -18,7 +18,7 @@ from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.scoring import SCORED_SPLITS
 from mergekit_audio.probe.tasks import PreparedTask
-from mergekit_audio.sweep.interpolation import Box
+from mergekit_audio.sweep.dense.interpolation import Box
 from mergekit_audio.sweep.spaces import Point
 
 if TYPE_CHECKING:

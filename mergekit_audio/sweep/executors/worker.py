@@ -20,6 +20,8 @@ from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.track_scores import Key, TrackScores, packed_scores
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.sweep.ahead import reopened
+from mergekit_audio.sweep.dense.interpolated import Interpolation, Node
+from mergekit_audio.sweep.dense.node_features import Diverging, NodeFeatures
 from mergekit_audio.sweep.executors.base import (
     RESULTS,
     TRIED,
@@ -29,10 +31,8 @@ from mergekit_audio.sweep.executors.base import (
     Piece,
     StoredInterpolation,
 )
-from mergekit_audio.sweep.interpolated import Interpolation, Node
 from mergekit_audio.sweep.landscape import Landscape
 from mergekit_audio.sweep.merges import Merges
-from mergekit_audio.sweep.node_features import Diverging, NodeFeatures
 from mergekit_audio.weights.checkpoint import Checkpoint
 
 Send = Callable[[Kept | str], None]

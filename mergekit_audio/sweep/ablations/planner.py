@@ -15,7 +15,7 @@ from mergekit_audio.probe.run import store_folder
 from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.ablation import AblationRecipe
 from mergekit_audio.recipe.train import TrainRecipe
-from mergekit_audio.sweep.strategies import TITLES, Strategies, strategies
+from mergekit_audio.sweep.ablations.strategies import TITLES, Strategies, strategies
 from mergekit_audio.sweep.training import Training
 from mergekit_audio.weights.checkpoint import Checkpoint
 

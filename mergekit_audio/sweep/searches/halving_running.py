@@ -9,7 +9,9 @@ from typing import Any
 from mergekit_audio.errors import NotFiniteError
 from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.recipe.search import Search
-from mergekit_audio.sweep.halving import (
+from mergekit_audio.sweep.landscape import Landscape
+from mergekit_audio.sweep.merges import VALID_ALONE, scored_key
+from mergekit_audio.sweep.searches.halving import (
     USED,
     Round,
     extracted_tracks,
@@ -18,9 +20,7 @@ from mergekit_audio.sweep.halving import (
     rounds,
     smallest_scorable,
 )
-from mergekit_audio.sweep.landscape import Landscape
-from mergekit_audio.sweep.merges import VALID_ALONE, scored_key
-from mergekit_audio.sweep.searching import (
+from mergekit_audio.sweep.searches.running import (
     Searched,
     count_trials,
     known_rows,

@@ -15,7 +15,7 @@ from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.probe.splits import tracks_of
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.sweep.ahead import NodesAhead, opened_node
-from mergekit_audio.sweep.interpolated import Node, Scales
+from mergekit_audio.sweep.dense.interpolated import Node, Scales
 from mergekit_audio.sweep.merges import VALID_ALONE
 from mergekit_audio.sweep.spaces import Point, Space
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_audio.sweep.interpolation import Box, basis_size, chebyshev_basis, leja_nodes
-from mergekit_audio.sweep.search_trials import Point, Score
+from mergekit_audio.sweep.dense.interpolation import Box, basis_size, chebyshev_basis, leja_nodes
+from mergekit_audio.sweep.searches.trials import Point, Score
 
 CANDIDATES = 4096
 """Points of a Sobol sequence among which the surrogate's best is looked for."""

@@ -10,9 +10,9 @@ from mergekit_audio.recipe.search import Search
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.goals import goal_points
 from mergekit_audio.sweep.landscape import Landscape
-from mergekit_audio.sweep.search import search
-from mergekit_audio.sweep.search_trials import Point as Scales
-from mergekit_audio.sweep.search_trials import Trial, pareto_front
+from mergekit_audio.sweep.searches.samplers import search
+from mergekit_audio.sweep.searches.trials import Point as Scales
+from mergekit_audio.sweep.searches.trials import Trial, pareto_front
 from mergekit_audio.sweep.spaces import Point
 
 DIGITS = 6
@@ -65,7 +65,7 @@ def search_landscape(landscape: Landscape, settings: Search) -> Searched:
         The sampler needs a package that is not installed.
     """
     if settings.sampler == "halving":
-        from mergekit_audio.sweep.search_halving import halve_landscape
+        from mergekit_audio.sweep.searches.halving_running import halve_landscape
 
         return halve_landscape(landscape, settings)
     space = landscape.space

@@ -30,8 +30,8 @@ from mergekit_audio.recipe.label_free import LabelFree
 from mergekit_audio.recipe.load import from_dict
 from mergekit_audio.recipe.train import TrainRecipe
 from mergekit_audio.recipe.trust import Forgetting
-from mergekit_audio.sweep.composed_model import compose
-from mergekit_audio.sweep.label_free import Composition, Descent, descend
+from mergekit_audio.sweep.unlabelled.composed_model import compose
+from mergekit_audio.sweep.unlabelled.descent import Composition, Descent, descend
 from mergekit_audio.teachers.base import OpenTeacher
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.keys import canonical_name

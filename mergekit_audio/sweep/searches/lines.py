@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from mergekit_audio.sweep.interpolation import Box
-from mergekit_audio.sweep.search_trials import Point, Score
+from mergekit_audio.sweep.dense.interpolation import Box
+from mergekit_audio.sweep.searches.trials import Point, Score
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """What a golden section keeps of its range: of two points inside, the better one is an inner point

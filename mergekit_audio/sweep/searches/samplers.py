@@ -10,11 +10,11 @@ from typing import Any
 
 from mergekit_audio.errors import DependencyError
 from mergekit_audio.recipe.search import GREEDY_STEPS
-from mergekit_audio.sweep.greedy import greedy
-from mergekit_audio.sweep.interpolation import Box
-from mergekit_audio.sweep.search_lines import coordinate
-from mergekit_audio.sweep.search_quadratic import quadratic
-from mergekit_audio.sweep.search_trials import Point, Score, Trial
+from mergekit_audio.sweep.dense.interpolation import Box
+from mergekit_audio.sweep.searches.greedy import greedy
+from mergekit_audio.sweep.searches.lines import coordinate
+from mergekit_audio.sweep.searches.quadratic import quadratic
+from mergekit_audio.sweep.searches.trials import Point, Score, Trial
 
 OPTUNA = ("tpe", "cmaes", "nsga")
 SAMPLERS = (*OPTUNA, "quadratic", "coordinate", "greedy")

@@ -39,13 +39,13 @@ from mergekit_audio.report.stability_figure import (
     stability_gaps,
     write_stability_figure,
 )
-from mergekit_audio.sweep.ablation_plan import (
+from mergekit_audio.sweep.ablations.planner import (
     AblationPlan,
     plan,
     require_made_by,
     strategy_facts,
 )
-from mergekit_audio.sweep.strategies import BOTH, NO_REWARM, SINGLE, TITLES
+from mergekit_audio.sweep.ablations.strategies import BOTH, NO_REWARM, SINGLE, TITLES
 from mergekit_audio.sweep.training import train_missing
 from mergekit_audio.weights.checkpoint import Checkpoint
 

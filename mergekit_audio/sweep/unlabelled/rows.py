@@ -28,7 +28,7 @@ from mergekit_audio.recipe.merge import MergeRecipe, ModelEntry
 from mergekit_audio.recipe.spaces import even_values
 from mergekit_audio.sweep.merges import state_digest
 from mergekit_audio.sweep.planner import SweepPlan
-from mergekit_audio.sweep.self_supervised import LabelFreeResult, search_label_free
+from mergekit_audio.sweep.unlabelled.search import LabelFreeResult, search_label_free
 from mergekit_audio.weights.checkpoint import Checkpoint
 from mergekit_audio.weights.keys import canonical_name
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_audio.sweep.interpolation import Box
-from mergekit_audio.sweep.search_trials import Point, Score
+from mergekit_audio.sweep.dense.interpolation import Box
+from mergekit_audio.sweep.searches.trials import Point, Score
 
 
 def greedy(evaluate: Score, box: Box, start: Sequence[Point], steps: int) -> Point:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.features import Features
-from mergekit_audio.sweep.interpolation import Box, Interpolant
+from mergekit_audio.sweep.dense.interpolation import Box, Interpolant
 
 INTERPOLATION_VERSION = 1
 _ROWS = 256

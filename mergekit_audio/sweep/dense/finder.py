@@ -17,15 +17,15 @@ from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.spaces import Interpolate
 from mergekit_audio.sweep.ahead import NodesAhead
-from mergekit_audio.sweep.interpolated import (
+from mergekit_audio.sweep.dense.interpolated import (
     Interpolation,
     Node,
     Scales,
     held_out_error,
     mean_shift,
 )
-from mergekit_audio.sweep.interpolation import Box, basis_size, leja_nodes
-from mergekit_audio.sweep.node_features import Diverging, NodeFeatures
+from mergekit_audio.sweep.dense.interpolation import Box, basis_size, leja_nodes
+from mergekit_audio.sweep.dense.node_features import Diverging, NodeFeatures
 from mergekit_audio.sweep.spaces import Point, Space, most_nodes
 
 MOST_SHRINKS = 14

@@ -1,0 +1,1 @@
+"""Searches of λ: one evaluation after the other, or many on few tracks."""
