@@ -260,6 +260,23 @@ def test_the_landscape_shows_the_best_of_each_pair(tmp_path):
     assert "3 points of the front" in words
 
 
+def test_the_cell_of_the_chosen_point_is_framed_though_another_point_is_its_best(tmp_path):
+    summary = told_landscape()
+    curve, chosen = summary["selection"]["curve"], "λ: makam 0.5, lyra 0.5"
+    point = next(each for each in curve if each["row"] == chosen)
+    curve.append({**point, "row": "λ: makam 1, lyra 0.5", "valid": {"mean": 0.7}})
+    summary["selection"].update(row=chosen, scales=point["scales"])
+    frames = [
+        held
+        for tag, held in Page(written(tmp_path, summary)).tags
+        if tag == "rect" and held.get("class") == "cell chosen"
+    ]
+    # the middle one of 3 by 3 cells: x from 52 to 280, y from 220 up to 12
+    assert [(float(held["x"]), float(held["y"])) for held in frames] == [
+        (pytest.approx(128), pytest.approx(81.3, abs=0.1))
+    ]
+
+
 def test_ways_without_labels_are_measured_against_those_with(whole):
     words = Page(whole).words
     assert (
