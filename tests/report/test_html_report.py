@@ -1,5 +1,6 @@
 """The report alone says which λ, whom it helps and hurts and how sure, and stands on its own."""
 
+import copy
 import itertools
 import re
 from html.parser import HTMLParser
@@ -21,6 +22,7 @@ from mergekit_audio.recipe.load import from_dict
 from mergekit_audio.recipe.merge import MergeRecipe
 from mergekit_audio.report.html import write_report
 from mergekit_audio.report.page.advice import merge_recipe
+from mergekit_audio.report.page.ways import found_ways
 
 VOID = {"meta", "br", "hr", "link", "img", "input"}
 
@@ -286,6 +288,26 @@ def test_ways_without_labels_are_measured_against_those_with(whole):
     )
     # λ = 0.5 less λ = 0.25 on test: (66 + 45 + 66 + 45 - 70 - 55 - 69 - 49) / 4 = -5.25
     assert "−5.2 points beside the best choice with labels, one λ" in words
+
+
+def test_ways_of_other_probes_do_not_stand_side_by_side():
+    first, second = told_sweep(), told_label_free()
+    for order, summary in enumerate((first, second)):
+        for task in summary["tasks"]:
+            task["digest"] = f"{task['name']} {order}"
+        for row in summary["rows"]:
+            row["digest"] = f"{row['name']} {order}"
+    titles = ["label-free (shared)", "similarity (west)"]
+    found = found_ways(first, second)
+    assert {id(held) for _, _, held in found} == {id(second)}
+    assert [title for title, _, _ in found] == ["with labels, one λ", *titles, "weight average"]
+    twin = copy.deepcopy(next(row for row in second["rows"] if row["kind"] == "culture"))
+    chosen = next(row for row in first["rows"] if row["name"] == first["selection"]["row"])
+    second["rows"].append({**twin, "name": "one λ", "digest": chosen["digest"]})
+    assert found_ways(first, second)[0][1]["name"] == "one λ"
+    for order in (0, 1):
+        second["tasks"][order]["digest"] = first["tasks"][order]["digest"]
+    assert {id(held) for _, _, held in found_ways(first, second)} == {id(first), id(second)}
 
 
 def test_the_lock_is_told(whole):

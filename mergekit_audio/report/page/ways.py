@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mergekit_audio.report.page.effects import bar, scale
+from mergekit_audio.report.page.losses import descent_details, loss_figure
 from mergekit_audio.report.page.markup import (
     Markup,
     Section,
     bullets,
-    details,
     element,
-    figure,
     joined,
     paragraph,
     table,
@@ -32,19 +31,10 @@ from mergekit_audio.report.page.reading import (
     signed,
 )
 from mergekit_audio.report.page.svg import (
-    DASHES,
-    MARKERS,
-    SERIES,
     Axis,
-    Panel,
-    drawing,
-    legend,
-    line,
-    marker,
     widened,
 )
 
-WIDE, TALL = 620, 300
 Way = tuple[str, Row, Summary]
 
 
@@ -64,37 +54,42 @@ def ways_section(summary: Summary, landscape: Summary | None) -> Section | None:
         return None
     parts: list[str] = [
         paragraph(
-            "All ways were scored on the same test tracks. Only “with labels” looks at the labels "
-            "of the validation split; the others use unlabelled audio alone, so they can also be "
-            "had where nobody has annotated anything."
+            "All ways were scored on the same test tracks by the same probes. Only “with labels” "
+            "looks at labels of the validation split; the others use unlabelled audio alone, so "
+            "they can also be had where nobody has annotated anything."
         ),
         bullets(way_sentences(ways)),
         _way_table(ways),
     ]
     for place, held in enumerate([summary, *([landscape] if landscape is not None else [])]):
-        parts += [part for part in (_loss_figure(held, place), _history(held)) if part]
+        parts += [part for part in (loss_figure(held, place), descent_details(held)) if part]
     return Section("ways", "Without labels, and beside them", joined(parts))
 
 
 def found_ways(summary: Summary, landscape: Summary | None) -> list[Way]:
-    """Return title, row and sweep of each way to a merge that has test scores."""
+    """Return title, row and sweep of each way to a merge that has test scores.
+
+    Scores of other probes can't stand side by side: where the two sweeps probe in different ways,
+    all rows are of the one that has ways without labels, and the other's choice is its row of the
+    same weights, left out where there is none.
+    """
+    sweeps = [held for held in (summary, landscape) if held is not None and chosen_row(held)]
     ways: list[Way] = []
-    for held in (summary, landscape):
-        chosen = None if held is None else chosen_row(held)
-        if held is None or chosen is None:
-            continue
-        kind = (held.get("space") or {}).get("kind", "shared")
-        title = {
-            "shared": "with labels, one λ",
-            "per_culture": "with labels, one λ a culture",
-            "groups": "with labels, one λ a group",
-        }[kind]
-        ways.append((title, chosen, held))
+    if len(sweeps) == 2 and _probes(sweeps[0]) != _probes(sweeps[1]):
+        main = next((held for held in reversed(sweeps) if _without_labels(held)), sweeps[0])
+        other = sweeps[1] if main is sweeps[0] else sweeps[0]
+        chosen, sweeps = chosen_row(other), [main]
+        twins = [row for row in main["rows"] if chosen and row["digest"] == chosen["digest"] != ""]
+        ways += [(_title(other), row, main) for row in twins[:1]]
+    for held in sweeps:
+        chosen = chosen_row(held)
+        assert chosen is not None
+        ways.append((_title(held), chosen, held))
         named = {row["name"] for _, row, _ in ways}
         ways += [
             (str(row["name"]), row, held)
-            for row in held["rows"]
-            if row["kind"] in ("label_free", "similarity") and row["name"] not in named
+            for row in _without_labels(held)
+            if row["name"] not in named
         ]
         ways += [
             ("weight average", row, held)
@@ -102,6 +97,24 @@ def found_ways(summary: Summary, landscape: Summary | None) -> list[Way]:
             if row["weight_average"] and all(title != "weight average" for title, _, _ in ways)
         ]
     return [way for way in ways if is_tested(way[1])]
+
+
+def _probes(summary: Summary) -> tuple[Any, ...]:
+    """Return what scores depend on beside the encoder."""
+    return (*((task["name"], task["digest"]) for task in summary["tasks"]), *summary["seeds"])
+
+
+def _without_labels(summary: Summary) -> list[Row]:
+    return [row for row in summary["rows"] if row["kind"] in ("label_free", "similarity")]
+
+
+def _title(summary: Summary) -> str:
+    kind = (summary.get("space") or {}).get("kind", "shared")
+    return {
+        "shared": "with labels, one λ",
+        "per_culture": "with labels, one λ a culture",
+        "groups": "with labels, one λ a group",
+    }[kind]
 
 
 def way_sentences(ways: Sequence[Way]) -> list[str]:
@@ -184,114 +197,3 @@ def _words(content: str) -> Markup:
 
 def _average(row: Row) -> float:
     return float(row["averages"]["test"]["all"]["mean"]) * POINTS
-
-
-def _loss_figure(summary: Summary, place: int) -> Markup:
-    """Return the labelled goal and the pre-training loss on the same λ, one above the other."""
-    found = summary.get("label_free") or {}
-    curve = found.get("curve") or []
-    if len(curve) < 2:
-        return Markup("")
-    points = [p for p in summary["selection"]["curve"] if p["scale"] is not None]
-    scales = [*(each["scale"] for each in curve), *(p["scale"] for p in points)]
-    marks = _marked_scales(summary, found)
-    goal = Panel.of(scales, [p["valid"]["mean"] * POINTS for p in points], width=WIDE, height=220)
-    above = goal.frame("λ", "goal on validation")
-    above.append(goal.curve([(p["scale"], p["valid"]["mean"] * POINTS) for p in points], "valid"))
-    names = list(curve[0]["losses"])
-    rises = {
-        name: [each["losses"][name] - curve[0]["losses"][name] for each in curve] for name in names
-    }
-    mean = [each["loss"] - curve[0]["loss"] for each in curve]
-    loss = Panel.of(
-        scales, [*mean, *(v for own in rises.values() for v in own)], width=WIDE, height=TALL
-    )
-    below = loss.frame("λ", "loss above that at the left end")
-    xs = [each["scale"] for each in curve]
-    signs = [(line(0, 7, 26, 7, "line valid"), "mean of all corpora")]
-    for order, (name, own) in enumerate(rises.items()):
-        colour = f"s{order % SERIES}"
-        dash, shape = DASHES[order % len(DASHES)], MARKERS[order % len(MARKERS)]
-        below.append(loss.curve(list(zip(xs, own, strict=True)), colour, dash))
-        below += [
-            loss.mark(x, y, colour, f"{name}, λ = {x:g}: {signed(y, 3)}", shape=shape, size=3)
-            for x, y in zip(xs, own, strict=True)
-        ]
-        sign = (
-            f'<line class="line {colour}" x1="0" y1="7" x2="26" y2="7" stroke-dasharray="{dash}"/>'
-        )
-        signs.append((sign + marker(13, 7, colour, shape, 3.5), name))
-    below.append(loss.curve(list(zip(xs, mean, strict=True)), "valid"))
-    for panel, parts in ((goal, above), (loss, below)):
-        parts += [panel.upright(scale_, kind) for _, scale_, kind in marks]
-    signs += [
-        (line(13, 0, 13, 14, f"line {kind}"), f"{words}: λ = {value:.3g}")
-        for words, value, kind in marks
-    ]
-    lowest = min(curve, key=lambda each: float(each["loss"]))
-    said = (
-        f"The mean loss is lowest at λ = {lowest['scale']:g}. The numbers are in the table below."
-    )
-    drawn = [
-        drawing(
-            f"free-goal-{place}",
-            "Goal with labels against λ",
-            _goal_said(summary),
-            WIDE,
-            220,
-            above,
-        ),
-        drawing(f"free-loss-{place}", "Pre-training loss against λ", said, WIDE, TALL, below),
-    ]
-    rows = [
-        [f"{each['scale']:g}", f"{each['loss']:.4f}", *(f"{each['losses'][n]:.4f}" for n in names)]
-        for each in curve
-    ]
-    numbers = table("Pre-training loss", ["λ", "mean", *names], rows)
-    caption = (
-        "Above what labels say, below what the models' own pre-training loss says on unlabelled "
-        "audio. Where the lowest loss and the highest goal lie at other λ, the loss is no good "
-        "guide here."
-    )
-    return figure(joined(drawn), caption, details("The losses as numbers", numbers), legend(signs))
-
-
-def _goal_said(summary: Summary) -> str:
-    return f"Chosen with labels: {summary['selection']['row']}."
-
-
-def _marked_scales(summary: Summary, found: Mapping[str, Any]) -> list[tuple[str, float, str]]:
-    marks = []
-    if summary["selection"]["scale"] is not None:
-        marks.append(("chosen with labels", float(summary["selection"]["scale"]), "chosen"))
-    shared = found["spaces"].get("shared")
-    if shared is not None:
-        value = next(iter(next(iter(shared["scales"].values())).values()))
-        marks.append(("label-free", float(value), "average"))
-    return marks
-
-
-def _history(summary: Summary) -> Markup:
-    """Return how the descent went, as numbers."""
-    spaces = (summary.get("label_free") or {}).get("spaces") or {}
-    rows = [
-        [
-            space.replace("_", " "),
-            f"{each['history'][0]:.4f}",
-            f"{each['loss']:.4f}",
-            str(len(each["history"]) - 1),
-            _words(
-                "; ".join(
-                    f"{culture} {sum(own.values()) / len(own):.3f}"
-                    for culture, own in each["scales"].items()
-                )
-            ),
-        ]
-        for space, each in spaces.items()
-    ]
-    if not rows:
-        return Markup("")
-    heads = ("λ for", "loss at the start", "lowest loss", "rounds", "λ found (means over layers)")
-    return details(
-        "How the search without labels went", table("Gradient descent on λ", heads, rows)
-    )
