@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergekit_audio.datasets.base import SPLITS, Finding
+from mergekit_audio.datasets._items import SPLITS, Finding
 
 LEFT_OUT = {
     "missing_metadata": "without metadata",

@@ -8,18 +8,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mergekit_audio.audio.corpus import Track, write_manifest
 from mergekit_audio.audio.integrity import READABLE_SUFFIXES
 from mergekit_audio.datasets._files import require_folder
 from mergekit_audio.datasets._findings import Report, empty_counts, in_order
 from mergekit_audio.datasets._headers import Headers
+from mergekit_audio.datasets._items import SPLITS, Finding, Item, Listing
 from mergekit_audio.datasets._tags import Difference, vocabulary
-from mergekit_audio.datasets.base import SPLITS, Finding, Item, Listing, PublicDataset
 from mergekit_audio.errors import InputError
 from mergekit_audio.files import explain_os_errors, sha256_of_file, write_json
 from mergekit_audio.progress import Progress
+
+if TYPE_CHECKING:
+    from mergekit_audio.datasets.base import PublicDataset
 
 MANIFEST, REPORT, HEADERS = "manifest.jsonl", "report.json", "headers.jsonl"
 _MANIFEST_STAGING = ".manifest.jsonl.partial"

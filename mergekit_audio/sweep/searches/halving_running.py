@@ -20,7 +20,7 @@ from mergekit_audio.sweep.searches.halving import (
     rounds,
     smallest_scorable,
 )
-from mergekit_audio.sweep.searches.running import (
+from mergekit_audio.sweep.searches.scored import (
     Searched,
     count_trials,
     known_rows,

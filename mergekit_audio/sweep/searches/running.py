@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_audio.recipe.search import Search
-from mergekit_audio.recipe.sweep import SweepRecipe
-from mergekit_audio.sweep.goals import goal_points
 from mergekit_audio.sweep.landscape import Landscape
+from mergekit_audio.sweep.searches.halving_running import halve_landscape
 from mergekit_audio.sweep.searches.samplers import search
+from mergekit_audio.sweep.searches.scored import (
+    Searched,
+    count_trials,
+    known_rows,
+    pareto_goals,
+    rounded,
+    search_goal,
+)
 from mergekit_audio.sweep.searches.trials import Point as Scales
 from mergekit_audio.sweep.searches.trials import Trial, pareto_front
 from mergekit_audio.sweep.spaces import Point
 
-DIGITS = 6
-"""Of λ behind the point."""
 OUT_OF_REACH = -1000.0
 """The goal, in points, of a λ whose features are not finite: worse than any score."""
-BROKEN = 10.0
-"""Points of the goal that each point costs by which a constraint is broken."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search found.
-
-    Parameters
-    ----------
-    summary
-        ``sampler``, ``axes``, ``split`` (whose scores the values are: ``valid``) and ``trials``,
-        each with the row that it is, its λ, its values and its ``share`` of the tracks; of two
-        goals ``goals`` and ``pareto_front``, of halving ``halving``.
-    lines
-        Finished points on fewer than all tracks, for the results: no rows of the sweep.
-    notes
-        What a reader must know.
-    """
-
-    summary: dict[str, Any]
-    lines: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def search_landscape(landscape: Landscape, settings: Search) -> Searched:
@@ -65,8 +47,6 @@ def search_landscape(landscape: Landscape, settings: Search) -> Searched:
         The sampler needs a package that is not installed.
     """
     if settings.sampler == "halving":
-        from mergekit_audio.sweep.searches.halving_running import halve_landscape
-
         return halve_landscape(landscape, settings)
     space = landscape.space
     known = _Known(landscape)
@@ -102,43 +82,6 @@ def search_landscape(landscape: Landscape, settings: Search) -> Searched:
         found["goals"] = ["mean(non_western)", "mean(western)"]
         found["pareto_front"] = [known.listed(trial) for trial in pareto_front(trials)]
     return Searched(found)
-
-
-def search_goal(recipe: SweepRecipe, row: Mapping[str, Any], base: Mapping[str, Any]) -> float:
-    """Return the objective of a row on validation, ``goal - 10 · Σ broken``, in points."""
-    tasks = [task.name for task in recipe.tasks]
-    found = goal_points(row, base, recipe.select, tasks, recipe.task_groups())
-    return found.goal - BROKEN * found.broken
-
-
-def pareto_goals(
-    recipe: SweepRecipe, row: Mapping[str, Any], base: Mapping[str, Any]
-) -> tuple[float, float]:
-    """Return the means of the non-Western and of the Western tasks on validation, in points."""
-    tasks = [task.name for task in recipe.tasks]
-    found = goal_points(row, base, recipe.select, tasks, recipe.task_groups())
-    return found.groups["non_western"], found.groups["western"]
-
-
-def known_rows(landscape: Landscape) -> dict[Scales, dict[str, Any]]:
-    """Return the rows that are scored already, by their rounded λ: the base first."""
-    rows = [row for row in landscape.rows if row["in_grid"] and "scales" in row]
-    rows.sort(key=lambda row: (row["kind"] != "base", str(row["name"])))
-    found: dict[Scales, dict[str, Any]] = {}
-    for row in rows:
-        found.setdefault(rounded(list(row["scales"].values())), row)
-    return found
-
-
-def rounded(scales: Sequence[float]) -> Scales:
-    """Return λ to six digits behind the point, without a negative zero."""
-    return tuple(round(float(value), DIGITS) + 0.0 for value in scales)
-
-
-def count_trials(landscape: Landscape, trials: int) -> None:
-    """Tell the runner of so many more rows."""
-    runner = landscape.runner
-    runner.total += trials * len(runner.tasks) * len(runner.seeds)
 
 
 @dataclass
