@@ -304,7 +304,8 @@ def test_ways_of_other_probes_do_not_stand_side_by_side():
     twin = copy.deepcopy(next(row for row in second["rows"] if row["kind"] == "culture"))
     chosen = next(row for row in first["rows"] if row["name"] == first["selection"]["row"])
     second["rows"].append({**twin, "name": "one λ", "digest": chosen["digest"]})
-    assert found_ways(first, second)[0][1]["name"] == "one λ"
+    with_labels = found_ways(first, second)[0][1]
+    assert (with_labels["name"], with_labels["scale"]) == ("one λ", first["selection"]["scale"])
     for order in (0, 1):
         second["tasks"][order]["digest"] = first["tasks"][order]["digest"]
     assert {id(held) for _, _, held in found_ways(first, second)} == {id(first), id(second)}

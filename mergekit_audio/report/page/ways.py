@@ -80,7 +80,8 @@ def found_ways(summary: Summary, landscape: Summary | None) -> list[Way]:
         other = sweeps[1] if main is sweeps[0] else sweeps[0]
         chosen, sweeps = chosen_row(other), [main]
         twins = [row for row in main["rows"] if chosen and row["digest"] == chosen["digest"] != ""]
-        ways += [(_title(other), row, main) for row in twins[:1]]
+        place = {key: chosen.get(key) for key in ("scale", "scales")} if chosen else {}
+        ways += [(_title(other), {**row, **place}, main) for row in twins[:1]]
     for held in sweeps:
         chosen = chosen_row(held)
         assert chosen is not None
