@@ -8,6 +8,7 @@ order and their bytes do not depend on it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,7 +190,7 @@ class Executor:
 
 
 @dataclass
-class QueueExecutor(Executor):
+class QueueExecutor(Executor, ABC):
     """What executors share that hand pieces to workers, in their order, and collect outcomes."""
 
     waiting: deque[Piece] = field(default_factory=deque, init=False, repr=False)
@@ -230,17 +231,17 @@ class QueueExecutor(Executor):
         """Whether pieces go to workers, not to the sweep's own threads."""
         return bool(new)
 
+    @abstractmethod
     def in_hand(self) -> Collection[Piece]:
         """Return the pieces that workers have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hand_out(self) -> None:
         """Give waiting pieces to free workers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, seconds: float | None) -> None:
         """Take what workers have sent; ``None`` waits until there is something."""
-        raise NotImplementedError
 
 
 @dataclass
