@@ -28,8 +28,9 @@ from mergekit_audio.probe.features import probed_tracks
 from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.leakage import find_leakage
 from mergekit_audio.probe.ledger import Ledger
+from mergekit_audio.probe.model_row import checkpoint_row, require_config
 from mergekit_audio.probe.notes import selection_notes, task_notes
-from mergekit_audio.probe.points import PointRunner, checkpoint_row, require_config
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.tasks import PreparedTask, plan_task, prepare_task
 from mergekit_audio.probe.track_scores import TrackScores
 from mergekit_audio.probe.tuning_processes import side_by_side

@@ -17,7 +17,8 @@ import torch
 
 from mergekit_audio.audio.store import Store
 from mergekit_audio.errors import CmergeError, InputError
-from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.probe.model_row import ModelRow
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.scoring import ProbeResult
 from mergekit_audio.probe.tasks import PreparedTask, prepare_task
 from mergekit_audio.probe.tuning_rows import Steps, tuned_rows

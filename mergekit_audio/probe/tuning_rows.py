@@ -9,7 +9,7 @@ from typing import Any
 
 from mergekit_audio.files import canonical_json, sha256_of_text
 from mergekit_audio.probe.kinds import output_count
-from mergekit_audio.probe.points import ModelRow, checkpoint_row, require_config
+from mergekit_audio.probe.model_row import ModelRow, checkpoint_row, require_config
 from mergekit_audio.probe.scoring import ProbeResult
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.tuning import TuningJob, tune

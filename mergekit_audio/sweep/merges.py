@@ -12,7 +12,7 @@ import torch
 from mergekit_audio import merge
 from mergekit_audio.merge import MergePlan
 from mergekit_audio.probe.encoders import FrozenEncoder
-from mergekit_audio.probe.points import ModelRow, model_key, require_config
+from mergekit_audio.probe.model_row import ModelRow, model_key, require_config
 from mergekit_audio.probe.scoring import SCORED_SPLITS
 from mergekit_audio.progress import Progress, silent
 from mergekit_audio.sweep.spaces import Point, Space

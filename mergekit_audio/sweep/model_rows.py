@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from mergekit_audio.probe.points import ModelRow, checkpoint_row
+from mergekit_audio.probe.model_row import ModelRow, checkpoint_row
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.executors.base import Outcome
 from mergekit_audio.sweep.merges import AVERAGE_NAME, Merges, point_facts

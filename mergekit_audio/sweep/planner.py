@@ -9,7 +9,7 @@ from typing import Any
 
 from mergekit_audio.merge import MergePlan
 from mergekit_audio.merge import plan as plan_merge
-from mergekit_audio.probe.points import require_config
+from mergekit_audio.probe.model_row import require_config
 from mergekit_audio.probe.run import store_folder
 from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.merge import Group, MergeRecipe, ModelEntry

@@ -18,7 +18,8 @@ from mergekit_audio.lock import Lock
 from mergekit_audio.methods.greedy_soup import GreedySoup
 from mergekit_audio.probe.encoders import FrozenEncoder
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.probe.points import ModelRow, PointRunner, model_key, require_config
+from mergekit_audio.probe.model_row import ModelRow, model_key, require_config
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.run import RESULTS_NAME, store_folder, work_folder
 from mergekit_audio.probe.summary import average
 from mergekit_audio.probe.tasks import prepare_task

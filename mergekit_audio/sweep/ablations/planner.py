@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mergekit_audio.errors import InputError
 from mergekit_audio.lock import Lock, compare_outputs, hash_outputs, read_lock, recipe_root
-from mergekit_audio.probe.points import require_config
+from mergekit_audio.probe.model_row import require_config
 from mergekit_audio.probe.run import store_folder
 from mergekit_audio.probe.tasks import plan_task
 from mergekit_audio.recipe.ablation import AblationRecipe

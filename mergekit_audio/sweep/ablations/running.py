@@ -21,7 +21,8 @@ from mergekit_audio.lock import Lock, LockedInput, make_lock, recipe_digest, wri
 from mergekit_audio.locked import locked_checkpoint
 from mergekit_audio.probe.inputs import locked_tasks
 from mergekit_audio.probe.ledger import Ledger
-from mergekit_audio.probe.points import PointRunner, checkpoint_row
+from mergekit_audio.probe.model_row import checkpoint_row
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.run import (
     RESULTS_NAME,
     SUMMARY_NAME,

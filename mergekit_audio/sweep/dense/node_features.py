@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_audio.errors import NotFiniteError
-from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.probe.model_row import ModelRow
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.splits import tracks_of
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.sweep.ahead import NodesAhead, opened_node

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mergekit_audio.errors import CmergeError, InputError
 from mergekit_audio.probe.choosing import CHOICE_FIELDS
 from mergekit_audio.probe.ledger import KEY_FIELDS, Ledger
-from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.probe.model_row import ModelRow
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.probe.track_scores import Key, TrackScores, packed_scores
 from mergekit_audio.progress import ProgressEvent

@@ -20,7 +20,7 @@ from mergekit_audio.merge import plan as plan_merge
 from mergekit_audio.methods.task_arithmetic import TaskArithmetic
 from mergekit_audio.pretrain.heads import FITTED_FOLDER, heads_file
 from mergekit_audio.probe.encoders import FrozenEncoder
-from mergekit_audio.probe.points import ModelRow, model_key, require_config
+from mergekit_audio.probe.model_row import ModelRow, model_key, require_config
 from mergekit_audio.probe.tasks import PreparedTask
 from mergekit_audio.progress import Progress
 from mergekit_audio.recipe.label_free import SimilarityScales
