@@ -244,6 +244,7 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     from mergekit_audio.sweep import plan
     from mergekit_audio.sweep.dense.finder import NodeFinder
     from mergekit_audio.sweep.dense.interpolated import held_out_error, mean_shift
+    from mergekit_audio.sweep.dense.node_features import NodeFeatures
     from mergekit_audio.sweep.landscape import Landscape
     from mergekit_audio.sweep.merges import Merges
     from mergekit_audio.sweep.spaces import Point
@@ -272,7 +273,8 @@ def feature_difference(root: Path, scales: list[float]) -> tuple[float, float]:
     dense, direct = found["dense"], found["direct"]
     assert dense.recipe.interpolate is not None
     base = dense.base
-    finder = NodeFinder(dense.runner, dense.space, dense.recipe.interpolate, base, dense.merges.row)
+    extracted = NodeFeatures(dense.runner, dense.space, base, dense.merges.row)
+    finder = NodeFinder(extracted, dense.recipe.interpolate)
     interpolation = finder.find(0)
     task = direct.runner.tasks[0]
     heard = np.isin(task.splits, ("train", "valid"))

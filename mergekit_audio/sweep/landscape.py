@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_audio.errors import NotFiniteError
-from mergekit_audio.probe.points import ModelRow, PointRunner
+from mergekit_audio.probe.model_row import ModelRow
+from mergekit_audio.probe.points import PointRunner
 from mergekit_audio.progress import ProgressEvent, remark
 from mergekit_audio.recipe.sweep import SweepRecipe
 from mergekit_audio.sweep.ahead import NodesAhead, stored
 from mergekit_audio.sweep.dense.finder import NodeFinder
 from mergekit_audio.sweep.dense.interpolated import Interpolation, Scales
+from mergekit_audio.sweep.dense.node_features import NodeFeatures
 from mergekit_audio.sweep.executors.base import (
     Arrivals,
     Executor,
@@ -91,8 +93,8 @@ class Landscape:
         """Score the models, then the points of each variant in an order that shows much early."""
         variants = range(len(self.space.variants))
         is_direct = self.recipe.interpolate is None
-        ahead = [point for variant in variants for point in self._early(variant)]
-        self.begin(ahead if is_direct else (), models=True)
+        ahead = [point for each in variants for point in self._early(each)] if is_direct else []
+        self.begin(ahead, models=True)
         for row in self.model_rows.rows(lambda name: self._outcome(Piece("model", name))):
             self._keep(self.runner.run(row))
         for variant in variants:
@@ -246,10 +248,9 @@ class Landscape:
     def _interpolate(self, variant: int) -> None:
         assert self.recipe.interpolate is not None
         ahead = NodesAhead(self.executor, self.space)
-        finder = NodeFinder(
-            self.runner, self.space, self.recipe.interpolate, self.base, self.model_rows.at, ahead
-        )
-        found = finder.find(variant)
+        at = self.model_rows.at
+        extracted = NodeFeatures(self.runner, self.space, self.base, at, ahead)
+        found = NodeFinder(extracted, self.recipe.interpolate).find(variant)
         self.interpolations[variant] = found
         self._stored[variant] = stored(found)
         if not found.accepted:

@@ -207,7 +207,7 @@ def test_what_misses_the_tolerance_is_evaluated_directly(world):
 
 
 def test_what_bfloat16_rounds_is_no_error_of_the_interpolation():
-    finder = NodeFinder(None, None, Interpolate(tolerance=1e-3), None, None)
+    finder = NodeFinder(None, Interpolate(tolerance=1e-3))
 
     def tested(mean, rounding):
         return {"tasks": {"tones": {"mean": mean, "max": mean, "rounding": rounding}}}

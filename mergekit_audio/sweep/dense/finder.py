@@ -7,16 +7,13 @@ become nodes, of all tracks, only where the test fails.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergekit_audio.probe.points import ModelRow, PointRunner
 from mergekit_audio.progress import ProgressEvent
 from mergekit_audio.recipe.spaces import Interpolate
-from mergekit_audio.sweep.ahead import NodesAhead
 from mergekit_audio.sweep.dense.interpolated import (
     Interpolation,
     Node,
@@ -26,7 +23,7 @@ from mergekit_audio.sweep.dense.interpolated import (
 )
 from mergekit_audio.sweep.dense.interpolation import Box, basis_size, leja_nodes
 from mergekit_audio.sweep.dense.node_features import Diverging, NodeFeatures
-from mergekit_audio.sweep.spaces import Point, Space, most_nodes
+from mergekit_audio.sweep.spaces import Point, most_nodes
 
 MOST_SHRINKS = 14
 LEAST_TESTS = 2
@@ -40,31 +37,14 @@ class NodeFinder:
 
     Parameters
     ----------
-    runner
-        Extracts, with its cache.
-    space
-        The λ.
+    extracted
+        The features at nodes and tests.
     settings
         Tolerance and the most nodes.
-    base
-        The row of λ = 0.
-    row
-        Returns a point's row.
-    ahead
-        Lets an executor extract; ``None`` where none does.
     """
 
-    runner: PointRunner
-    space: Space
+    extracted: NodeFeatures
     settings: Interpolate
-    base: ModelRow
-    row: Callable[[Point], ModelRow]
-    ahead: NodesAhead | None = None
-
-    @functools.cached_property
-    def extracted(self) -> NodeFeatures:
-        """The features at nodes and tests."""
-        return NodeFeatures(self.runner, self.space, self.base, self.row, self.ahead)
 
     def find(self, variant: int) -> Interpolation:
         """Return the interpolation of one variant of the method.
@@ -78,7 +58,7 @@ class NodeFinder:
         NotFiniteError
             Features of the base are not finite.
         """
-        box = self.space.box
+        box = self.extracted.space.box
         failed: list[Diverging] = []
         for attempt in range(MOST_SHRINKS):
             try:
@@ -92,10 +72,10 @@ class NodeFinder:
     def _shrink_notes(self, variant: int, box: Box, failed: Sequence[Diverging]) -> list[str]:
         if not failed:
             return []
-        names = [self.space.name(Point(each.scales, variant)) for each in failed]
+        names = [self.extracted.space.name(Point(each.scales, variant)) for each in failed]
         return [
             f"Features are not finite at {'; '.join(names)} ({failed[-1].why}): features are "
-            f"interpolated {_range(box)} instead of {_range(self.space.box)}."
+            f"interpolated {_range(box)} instead of {_range(self.extracted.space.box)}."
         ]
 
     def _search(self, variant: int, box: Box, notes: list[str]) -> Interpolation:
@@ -127,11 +107,11 @@ class NodeFinder:
         """
         marked = [
             point.scales
-            for point in self.space.points
+            for point in self.extracted.space.points
             if point.variant == variant and point.is_marked
         ]
         known = self.extracted.known(variant)
-        first = [(0.0,) * len(box.low), *known, *self.space.singles.values(), *marked]
+        first = [(0.0,) * len(box.low), *known, *self.extracted.space.singles.values(), *marked]
         more = LEAST_TESTS if len(box.low) == 1 else 1
         found = leja_nodes(box, highest + more, first=list(dict.fromkeys(first)))
         return [tuple(map(float, row)) for row in found]
@@ -212,7 +192,7 @@ class NodeFinder:
     def _tell(self, tests: Sequence[Mapping[str, Any]], nodes: int, most: int) -> None:
         worst = max(mean for test in tests for mean in _means(test))
         note = f"{nodes} λ extracted, error at an unseen λ {worst:.1e} of the shift"
-        self.runner.progress(ProgressEvent("interpolate", nodes, most, note))
+        self.extracted.runner.progress(ProgressEvent("interpolate", nodes, most, note))
 
     def _is_accurate(self, tests: Sequence[Mapping[str, Any]]) -> bool:
         """Whether all tests of a degree, two at least, are below.
